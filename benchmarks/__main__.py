@@ -1,0 +1,24 @@
+"""Runs every benchmark, one after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+BENCHMARKS = {"overhead": "What does a request cost?"}
+
+
+def main() -> int:
+    """Runs them all with the arguments given; returns 1 when one failed."""
+    failed = []
+    for name, question in BENCHMARKS.items():
+        print(f"\n== {question} (python -m benchmarks.{name})", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]], check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

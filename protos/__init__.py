@@ -1,0 +1,1 @@
+"""The wire: messages, tensors, gRPC and REST. Imports nothing of ours."""

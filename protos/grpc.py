@@ -1,0 +1,308 @@
+"""gRPC over ASGI: unary and bidirectional calls on any ASGI server that can send trailers over HTTP/2.
+
+Handlers see bytes. The status always travels in the trailers, behind response headers: some servers end a
+headers-only response with a DATA frame, which gRPC clients reject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from protos.errors import (
+    CallError,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    ResourceExhausted,
+    Unimplemented,
+)
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+MAX_MESSAGE = 64 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+_PREFIX = 5  # one byte of flags, four of length
+_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
+_TIMEOUT_DIGITS = 8
+_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_MESSAGE_LENGTH = 500  # characters; clients refuse trailers of more than 8 KiB, and one character may need 12 bytes
+_PRINTABLE = "".join(chr(c) for c in range(0x20, 0x7F) if c != ord("%"))
+
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", b"identity,gzip,deflate")],
+    "trailers": True,
+}
+_OK = (b"grpc-status", b"0")
+
+
+class Rpc:
+    """One call as the edge saw it, and what goes back beside the message."""
+
+    __slots__ = ("_metadata", "deadline", "headers", "trailing")
+
+    def __init__(self, headers: list[tuple[bytes, bytes]], deadline: float | None = None) -> None:
+        self.headers = headers
+        self.deadline = deadline  # on the event loop's clock; None: the caller waits for ever
+        self.trailing: list[tuple[str, str]] = []
+        self._metadata: dict[str, str] | None = None
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the caller sent, by lower-case name; `-bin` values stay base64. The last of equal names counts."""
+        if self._metadata is None:
+            self._metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
+        return self._metadata
+
+
+Unary = Callable[[bytes, Rpc], Awaitable[bytes]]
+Streaming = Callable[[AsyncIterator[bytes], Rpc], AsyncGenerator[bytes, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Marks a method as bidirectional streaming."""
+
+    handler: Streaming
+
+
+Methods = Mapping[str, Unary | Stream]  # by path: "/package.Service/Method"
+
+
+class GrpcApp:
+    """The ASGI application that answers gRPC calls to `methods`; messages over `max_message` bytes are refused."""
+
+    def __init__(self, methods: Methods, *, max_message: int = MAX_MESSAGE) -> None:
+        self._methods = methods
+        self._max_message = max_message
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        rpc = Rpc(scope["headers"])
+        reply = _Reply(send, rpc)
+        try:
+            method = self._methods.get(scope["path"])
+            if method is None:
+                raise Unimplemented(f"unknown method {scope['path']}")
+            timeout, encoding = _control(rpc.headers)
+            reader = _Reader(receive, encoding, self._max_message)
+            if timeout is None:
+                await _answer(method, reader, rpc, reply)
+                return
+            rpc.deadline = asyncio.get_running_loop().time() + timeout
+            limit = asyncio.timeout_at(rpc.deadline)
+            try:
+                async with limit:
+                    await _answer(method, reader, rpc, reply)
+            except TimeoutError:
+                if not limit.expired():
+                    raise  # somebody else's timeout, not the caller's deadline
+                raise DeadlineExceeded("the deadline passed before there was an answer") from None
+        except _Disconnected:
+            return
+        except CallError as error:
+            await reply.fail(error)
+        except Exception:  # noqa: BLE001 - a handler may raise anything
+            _log.exception("%s failed", scope["path"])
+            rpc.trailing.clear()  # it may be what could not be sent
+            await reply.fail(Internal("internal error; the server's log has the traceback"))
+
+
+async def _answer(method: Unary | Stream, reader: _Reader, rpc: Rpc, reply: _Reply) -> None:
+    if not isinstance(method, Stream):
+        await reply.only(await method(await reader.only(), rpc))
+        return
+    await reply.start()
+    async with aclosing(method.handler(reader.each(), rpc)) as messages:
+        async for message in messages:
+            await reply.each(message)
+    await reply.end(_trailers(rpc))
+
+
+class _Reply:
+    """Writes one response: the headers once, the messages, then the status in the trailers."""
+
+    __slots__ = ("_ended", "_rpc", "_send", "_started")
+
+    def __init__(self, send: Send, rpc: Rpc) -> None:
+        self._send = send
+        self._rpc = rpc
+        self._started = False
+        self._ended = False
+
+    async def start(self) -> None:
+        self._started = True
+        await self._send(_START)
+
+    async def only(self, message: bytes) -> None:
+        """The whole response of a unary call."""
+        trailers = _trailers(self._rpc)
+        self._started = self._ended = True
+        await self._send(_START)
+        await self._send({"type": "http.response.body", "body": _frame(message)})
+        await self._send({"type": "http.response.trailers", "headers": trailers})
+
+    async def each(self, message: bytes) -> None:
+        """One message of a streaming call."""
+        await self._send({"type": "http.response.body", "body": _frame(message), "more_body": True})
+
+    async def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        if not self._started:
+            await self.start()
+        self._ended = True
+        await self._send({"type": "http.response.body", "body": b""})
+        await self._send({"type": "http.response.trailers", "headers": trailers})
+
+    async def fail(self, error: CallError) -> None:
+        """Ends with the status of `error`; a response that broke while it was ending is left to the server to reset."""
+        if self._ended:
+            return
+        status = (b"grpc-status", str(int(error.code)).encode())
+        _, *metadata = _trailers(self._rpc)
+        await self.end([status, (b"grpc-message", encode_message(error.message)), *metadata])
+
+
+class _Disconnected(Exception):
+    """The caller is gone; there is nobody to answer."""
+
+
+class _Reader:
+    """Takes length-prefixed messages out of body chunks, which may be split anywhere."""
+
+    __slots__ = ("_buffer", "_encoding", "_max", "_more", "_receive")
+
+    def __init__(self, receive: Receive, encoding: bytes | None, max_message: int) -> None:
+        self._receive = receive
+        self._encoding = encoding
+        self._max = max_message
+        self._buffer = bytearray()
+        self._more = True
+
+    async def only(self) -> bytes:
+        """The one message of a unary call."""
+        event = await self._receive()
+        if event["type"] != "http.request":
+            raise _Disconnected
+        body: bytes = event.get("body", b"")
+        # The common case, a small message in one chunk, is answered without a buffer.
+        if not event.get("more_body", False) and len(body) >= _PREFIX:
+            length = self._length(body)
+            if len(body) == _PREFIX + length:
+                return self._decoded(body[0], body[_PREFIX:])
+        self._buffer += body
+        self._more = event.get("more_body", False)
+        message = await self._next()
+        if message is None:
+            raise InvalidArgument("a unary call carries exactly one message; this one carried none")
+        if await self._next() is not None:
+            raise InvalidArgument("a unary call carries exactly one message; this one carried more")
+        return message
+
+    async def each(self) -> AsyncIterator[bytes]:
+        """Every message of a streaming call."""
+        while (message := await self._next()) is not None:
+            yield message
+
+    async def _next(self) -> bytes | None:
+        buffer = self._buffer
+        while len(buffer) < _PREFIX or len(buffer) < _PREFIX + self._length(buffer):
+            if not self._more:
+                if buffer:
+                    raise InvalidArgument(f"the request ends {len(buffer)} bytes into a message")
+                return None
+            event = await self._receive()
+            if event["type"] != "http.request":
+                raise _Disconnected
+            buffer += event.get("body", b"")
+            self._more = event.get("more_body", False)
+        end = _PREFIX + self._length(buffer)
+        flag, message = buffer[0], bytes(memoryview(buffer)[_PREFIX:end])
+        del buffer[:end]
+        return self._decoded(flag, message)
+
+    def _length(self, buffer: bytes | bytearray) -> int:
+        length = int.from_bytes(buffer[1:_PREFIX], "big")
+        if length > self._max:
+            raise ResourceExhausted(f"the message has {length} bytes; the limit is {self._max}")
+        return length
+
+    def _decoded(self, flag: int, message: bytes) -> bytes:
+        if flag == 0:
+            return message
+        bits = _WINDOW_BITS.get(self._encoding or b"")
+        if flag != 1 or bits is None:
+            encoding = (self._encoding or b"identity").decode("latin-1")
+            raise Unimplemented(f"compression {encoding!r} is not supported; send identity, gzip or deflate")
+        inflate = zlib.decompressobj(wbits=bits)
+        try:
+            plain = inflate.decompress(message, self._max + 1)
+        except zlib.error as error:
+            raise InvalidArgument(f"the compressed message cannot be read: {error}") from None
+        if len(plain) > self._max:
+            raise ResourceExhausted(f"the message has more than {self._max} bytes when decompressed; that is the limit")
+        if not inflate.eof:
+            raise InvalidArgument("the compressed message is cut short")
+        if inflate.unused_data:
+            raise InvalidArgument(f"{len(inflate.unused_data)} bytes follow the compressed message")
+        return plain
+
+
+def _control(headers: list[tuple[bytes, bytes]]) -> tuple[float | None, bytes | None]:
+    timeout: float | None = None
+    encoding: bytes | None = None
+    for name, value in headers:
+        if name == b"grpc-timeout":
+            timeout = parse_timeout(value)
+        elif name == b"grpc-encoding":
+            encoding = value
+    return timeout, encoding
+
+
+def parse_timeout(value: bytes) -> float:
+    """Seconds of a `grpc-timeout` header: at most eight digits and a unit, as in b"250m"."""
+    text = value.decode("latin-1")
+    digits, unit = text[:-1], text[-1:]
+    if unit not in _SECONDS or not (digits.isascii() and digits.isdigit() and len(digits) <= _TIMEOUT_DIGITS):
+        raise InvalidArgument(f"grpc-timeout {text!r} is not up to eight digits and one of H, M, S, m, u, n")
+    return int(digits) * _SECONDS[unit]
+
+
+def _frame(message: bytes) -> bytes:
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def _trailers(rpc: Rpc) -> list[tuple[bytes, bytes]]:
+    return [_OK, *((name.encode("latin-1"), value.encode("latin-1")) for name, value in rpc.trailing)]
+
+
+def encode_message(text: str) -> bytes:
+    """A status message as `grpc-message` wants it: percent-encoded UTF-8. A very long one is cut short."""
+    if len(text) > _MESSAGE_LENGTH:
+        text = text[:_MESSAGE_LENGTH] + "..."
+    return quote(text, safe=_PRINTABLE, errors="replace").encode("ascii")
+
+
+def encode_binary(value: bytes) -> str:
+    """The value of a `-bin` metadata entry."""
+    return base64.b64encode(value).decode("ascii").rstrip("=")
+
+
+def decode_binary(value: str) -> bytes:
+    """What a `-bin` metadata entry holds; raises InvalidArgument when it is not base64."""
+    try:
+        return base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+    except binascii.Error as error:
+        raise InvalidArgument(f"binary metadata is not base64: {error}") from None

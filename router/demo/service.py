@@ -1,0 +1,67 @@
+"""The service that the demo talks to: a configuration, and the router as a process of its own."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROUTE = "volatility"
+PNL = "pnl"
+"""The metric that clients report beside the reward: the day's result of their position, in basis points."""
+
+_START_SECONDS = 60.0
+
+
+def write_config(folder: Path, arms: Sequence[str], *, listen: str, admin: str) -> Path:
+    """Writes the configuration of the demo, and returns its file: one bandit over `arms`, models of this process."""
+    lines = [
+        f"listen: {listen}",
+        f"admin: {admin}",
+        "models: models",
+        "store: sqlite:croupier.db",
+        "refresh_seconds: 0.05 # years pass in seconds here",
+        "routes:",
+        f"  {ROUTE}:",
+        "    policy: {kind: thompson}",
+        "    reward: {low: 0, high: 1}",
+        f"    metrics: {{{PNL}: {{unit: basis points}}}}",
+        "    arms:",
+        *(f"      {arm}: {{model: {arm}}}" for arm in arms),
+    ]
+    path = folder / "croupier.yaml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def serve_command(config: Path) -> list[str]:
+    """The command line that serves a configuration."""
+    return [sys.executable, "-m", "router", "serve", str(config)]
+
+
+@contextmanager
+def served(config: Path, log: Path) -> Iterator[str]:
+    """Serves a configuration in a process, its output in `log`; gives the address for clients.
+
+    Raises RuntimeError with the end of the log when the server does not start.
+    """
+    with log.open("wb") as output, subprocess.Popen(serve_command(config), stdout=output, stderr=output) as process:
+        try:
+            yield _address(process, log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    end = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        match = re.search(r"^serving .* on (\S+:\d+) ", log.read_text("utf-8", "replace"), re.MULTILINE)
+        if match:
+            return match[1]
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not start; the end of {log}:\n{log.read_text('utf-8', 'replace')[-2000:]}")

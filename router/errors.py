@@ -1,0 +1,53 @@
+"""What goes wrong in the router, in the words of its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from protos.errors import AlreadyExists, FailedPrecondition, Fault, InvalidArgument, NotFound, Unavailable
+
+_SHOWN = 10
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a sentence, bounded."""
+    names = sorted(names)
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+class UnknownRoute(NotFound):
+    """A route that the configuration does not have."""
+
+    def __init__(self, route: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown route {route!r}; there are: {listed(known)}")
+
+
+class UnknownDecision(NotFound):
+    """Feedback for a decision that nobody recorded."""
+
+    def __init__(self, decision: str) -> None:
+        super().__init__(f"unknown decision {decision!r}; send the decision_id that came with the answer")
+
+
+class AlreadyRewarded(AlreadyExists):
+    """A second reward for one decision. The first one stands."""
+
+    def __init__(self, decision: str) -> None:
+        super().__init__(f"decision {decision!r} has its reward already; the first one stands and was counted once")
+
+
+class BadReward(InvalidArgument):
+    """A reward or metric that the route cannot take."""
+
+
+class NotRecorded(Unavailable):
+    """The store did not answer: nothing was recorded, and the client should send it again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"nothing was recorded, send it again: {why}")
+
+
+class ConfigError(FailedPrecondition):
+    """A configuration that cannot be served: the message names file and key, and says what would be right."""
+
+    fault = Fault.SERVER

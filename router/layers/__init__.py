@@ -1,0 +1,1 @@
+"""Layers: each wraps a Handler and is one."""

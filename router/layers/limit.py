@@ -1,0 +1,27 @@
+"""Refuses what is too much, at once."""
+
+from __future__ import annotations
+
+from protos.errors import ResourceExhausted
+from router.call import Call, Handler, Layer, Reply
+
+
+def limited(most: int) -> Layer:
+    """Lets at most `most` calls in at a time; the others get RESOURCE_EXHAUSTED without waiting."""
+
+    def layer(inner: Handler) -> Handler:
+        in_flight = 0
+
+        async def handler(call: Call) -> Reply:
+            nonlocal in_flight
+            if in_flight >= most:
+                raise ResourceExhausted(f"route {call.route!r} has {most} requests in flight already, its limit")
+            in_flight += 1
+            try:
+                return await inner(call)
+            finally:
+                in_flight -= 1
+
+        return handler
+
+    return layer

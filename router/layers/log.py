@@ -1,0 +1,46 @@
+"""One JSON line a request: where it went and how it ended; nothing of what it carried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import TextIO
+
+import msgspec
+
+from protos.errors import CallError, Code
+from router.call import Call, Handler, Layer, Reply
+
+
+def logged(stream: TextIO, clock: Callable[[], float]) -> Layer:
+    """Writes the line to `stream`; `clock` gives seconds since the epoch."""
+    encode = msgspec.json.Encoder().encode
+
+    def layer(inner: Handler) -> Handler:
+        async def handler(call: Call) -> Reply:
+            start = perf_counter()
+            code = Code.CANCELLED
+            metadata: list[tuple[str, str]] = []
+            try:
+                reply = await inner(call)
+                code, metadata = Code.OK, reply.metadata
+            except CallError as error:
+                code = error.code
+                raise
+            except Exception:
+                code = Code.INTERNAL
+                raise
+            finally:
+                line = {
+                    "time": clock(),
+                    "route": call.route,
+                    "code": code.name,
+                    "milliseconds": round((perf_counter() - start) * 1000, 3),
+                    **{name.removeprefix("croupier-"): value for name, value in metadata},
+                }
+                stream.write(encode(line).decode() + "\n")
+            return reply
+
+        return handler
+
+    return layer

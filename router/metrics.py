@@ -1,0 +1,42 @@
+"""What Prometheus sees of the router. Labels are names from the configuration, never what a client sent."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+BUCKETS = (
+    *(1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7.5e-3),
+    *(1e-2, 2e-2, 3e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+"""Seconds; from 100 us, because a small model in this process answers in less than a millisecond."""
+
+
+class Metrics:
+    """The router's metrics in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        arm = ("route", "arm")
+        self.requests = Counter(
+            "croupier_requests", "Inference requests answered, by gRPC status.", (*arm, "code"), registry=registry
+        )
+        self.seconds = Histogram(
+            "croupier_request_seconds", "Time an arm took to answer.", arm, registry=registry, buckets=BUCKETS
+        )
+        self.decisions = Counter("croupier_decisions", "Decisions committed to the store.", arm, registry=registry)
+        self.rewards = Counter("croupier_rewards", "Rewards counted by this process.", arm, registry=registry)
+        self.mean_reward = Gauge(
+            "croupier_mean_reward", "Mean reward over all replicas, in the route's own range.", arm, registry=registry
+        )
+        self.probability = Gauge(
+            "croupier_arm_probability", "Probability of the arm; 0 when it is left out.", arm, registry=registry
+        )
+        self.learner_lag = Gauge(
+            "croupier_learner_lag_seconds", "Age of the oldest decision not yet committed.", registry=registry
+        )
+        self.waiting = Gauge("croupier_decisions_waiting", "Decisions not yet committed.", registry=registry)
+        self.dropped = Counter(
+            "croupier_decisions_dropped", "Decisions given up because the store was away too long.", registry=registry
+        )
+        self.store_errors = Counter("croupier_store_errors", "Calls to the store that failed.", registry=registry)
+        self.reloads = Counter("croupier_reloads", "Configurations read, by outcome.", ("outcome",), registry=registry)

@@ -1,0 +1,74 @@
+"""The Croupier service in JSON: the messages of croupier.proto, under the names of their fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from protos.errors import InvalidArgument
+from protos.messages import (
+    DecideRequest,
+    DescribeRouteRequest,
+    FeedbackBatchRequest,
+    FeedbackRequest,
+    ListRoutesRequest,
+    ListRoutesResponse,
+)
+from router.service import RouterService
+
+M = TypeVar("M", bound=Message)
+
+
+def croupier_routes(service: RouterService) -> list[Route]:
+    """The paths beside V2's."""
+
+    async def list_routes(_request: ListRoutesRequest) -> ListRoutesResponse:
+        return service.list_routes()
+
+    async def describe(request: DescribeRouteRequest) -> Message:
+        return await service.describe(request.route)
+
+    return [
+        Route("/v1/routes", _json(ListRoutesRequest, list_routes), methods=["GET"]),
+        Route("/v1/routes/{route}", _json(DescribeRouteRequest, describe), methods=["GET"]),
+        Route("/v1/routes/{route}/decide", _json(DecideRequest, service.decide), methods=["POST"]),
+        Route("/v1/feedback", _json(FeedbackRequest, service.feedback), methods=["POST"]),
+        Route("/v1/feedback/batch", _json(FeedbackBatchRequest, service.feedback_batch), methods=["POST"]),
+    ]
+
+
+def _json(kind: type[M], answer: Callable[[M], Awaitable[Message]]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        fields = await _object(request) | request.path_params
+        try:
+            message = json_format.ParseDict(fields, kind())
+        except json_format.ParseError as error:
+            raise InvalidArgument(str(error)) from None
+        reply = await answer(message)
+        return JSONResponse(
+            json_format.MessageToDict(
+                reply, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            )
+        )
+
+    return endpoint
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    body = await request.body()
+    if not body:
+        return {}
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise InvalidArgument(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidArgument("the body must be a JSON object")
+    return value

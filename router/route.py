@@ -1,0 +1,140 @@
+"""A route: one experiment, as it is known at one moment. It chooses, asks the arm, and stamps the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandits import Draw, Fitted, Policy
+from protos.errors import CallError, Fault
+from protos.messages import ModelInferResponse
+from router.call import Call, Decision, Handler, Reply, Vector
+from router.config import Route as Settings
+from router.guard import Guard
+from router.upstreams import Upstream
+from router.wire import ARM, ARM_HEADER, DECISION, DECISION_HEADER, PROPENSITY, PROPENSITY_HEADER
+
+
+class DecisionLog(Protocol):
+    """Where decisions are written down, behind the request path."""
+
+    def record(self, decision: Decision) -> None:
+        """Queues a decision; never blocks."""
+
+    async def committed(self, decision: Decision) -> None:
+        """Records a decision and returns when it is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """An alternative: its name, who answers for it, and that answer wrapped in the layers."""
+
+    name: str
+    upstream: Upstream
+    handler: Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A Handler, and an immutable value: a request that holds one sees the same policy and arms to its end.
+
+    Learning and the guard publish a new one; only `guard` and `log`, which they share, are mutable.
+    """
+
+    name: str
+    settings: Settings
+    arms: tuple[Arm, ...]
+    policy: Policy
+    draw: Draw
+    guard: Guard
+    log: DecisionLog
+    new_id: Callable[[], tuple[str, float]]
+    changed: Callable[[str], None]  # told the route's name when the guard has changed what is allowed
+    fitted: Fitted
+    version: str  # of what `fitted` knows
+    allowed: NDArray[np.bool_]
+
+    def probabilities(self, context: Vector | None = None) -> Vector:
+        """How likely each arm is to be drawn now."""
+        return self.fitted(context, self.allowed)
+
+    def decide(self, unit: str, context: Vector | None) -> tuple[Decision, int]:
+        """Draws an arm; returns the decision and the arm's index."""
+        decision_id, now = self.new_id()
+        p = self.fitted(context, self.allowed)
+        index = self.draw(p, unit if unit and self.settings.sticky else decision_id)
+        arm = self.arms[index].name
+        features = None if context is None else tuple(context.tolist())
+        return Decision(decision_id, self.name, arm, float(p[index]), now, self.version, unit, features), index
+
+    async def __call__(self, call: Call) -> Reply:
+        decision, index = self.decide(call.unit, call.context)
+        guard = self.guard
+        if guard.drawn(index):
+            self.changed(self.name)
+        try:
+            reply = await self.arms[index].handler(call)
+        except CallError as error:
+            if guard.succeeded(index) if error.fault is Fault.CLIENT else guard.failed(index):
+                self.changed(self.name)
+            raise
+        except asyncio.CancelledError:
+            if guard.abandoned(index):
+                self.changed(self.name)
+            raise
+        except Exception:
+            if guard.failed(index):
+                self.changed(self.name)
+            raise
+        if guard.succeeded(index):
+            self.changed(self.name)
+        if self.settings.strict_log:
+            await self.log.committed(decision)
+        else:
+            self.log.record(decision)
+        reply.body += _stamp(decision)
+        reply.metadata += [
+            (DECISION_HEADER, decision.id),
+            (ARM_HEADER, decision.arm),
+            (PROPENSITY_HEADER, repr(decision.propensity)),
+        ]
+        return reply
+
+
+def _stamp(decision: Decision) -> bytes:
+    """What is appended to a serialized response: messages merge when their bytes are joined, the last name stands."""
+    stamp = ModelInferResponse(model_name=decision.route)
+    parameters = stamp.parameters
+    parameters[DECISION].string_param = decision.id
+    parameters[ARM].string_param = decision.arm
+    parameters[PROPENSITY].double_param = decision.propensity
+    return stamp.SerializeToString()
+
+
+class Routes:
+    """The routes being served: one immutable mapping behind one reference. Written by the event loop only."""
+
+    def __init__(self) -> None:
+        self.current: Mapping[str, Route] = {}
+
+    def handler(self, name: str) -> Handler:
+        """Answers calls by whatever state of the route is current when they come."""
+
+        async def handler(call: Call) -> Reply:
+            return await self.current[name](call)
+
+        return handler
+
+    def publish(self, route: Route) -> None:
+        """Puts a newer state of a route in the place of the older one."""
+        self.current = {**self.current, route.name: route}
+
+    def guard_changed(self, name: str) -> None:
+        """Publishes what the guard of a route allows now."""
+        route = self.current[name]
+        self.publish(replace(route, allowed=route.guard.allowed()))

@@ -1,0 +1,52 @@
+"""The models of this process: no hop, no copy of the tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from protos.messages import ModelMetadataResponse
+from router.call import Call, Reply
+from runtime.engine import Engine
+from runtime.metrics import Metrics
+from runtime.repository import Repository
+
+
+class Models:
+    """A folder of models, served by an engine in this process."""
+
+    def __init__(self, folder: Path, registry: CollectorRegistry) -> None:
+        self._engine = Engine(Repository(folder), Metrics(registry))
+
+    async def upstream(self, model: str, version: str) -> Local:
+        """The upstream for a model, loaded and warm. Raises a CallError when it cannot be loaded."""
+        await self._engine.load(model)
+        local = Local(self._engine, model, version)
+        await local.metadata()  # an unknown version is refused here
+        return local
+
+
+class Local:
+    """Serves an arm from a model of this process."""
+
+    def __init__(self, engine: Engine, model: str, version: str = "") -> None:
+        self._engine = engine
+        self._model = model
+        self._version = version
+
+    async def __call__(self, call: Call) -> Reply:
+        request = call.request
+        request.model_name = self._model
+        request.model_version = self._version
+        response = await self._engine.infer(request, deadline=call.deadline)
+        return Reply(response.SerializeToString())
+
+    async def metadata(self) -> ModelMetadataResponse:
+        return self._engine.metadata(self._model, self._version)
+
+    async def ready(self) -> bool:
+        return self._engine.is_ready(self._model, self._version)
+
+    async def close(self) -> None:
+        """Nothing: the engine outlives its routes."""

@@ -1,0 +1,260 @@
+"""Natural batching: whatever arrived while the last batch ran, or in this turn of the event loop, is the next batch.
+
+Nobody waits for company that may not come, and under load batches grow by themselves. `max_wait` is there for models
+to which a fuller batch is worth a wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable
+from time import perf_counter
+
+import numpy as np
+
+from protos.errors import CallError, DeadlineExceeded, Internal, ResourceExhausted
+from runtime.metrics import ModelMetrics
+from runtime.model import Arrays, Model
+from runtime.worker import Worker
+
+SLOW = 1e-3  # seconds; a model that runs in the event loop and takes longer
+STRIKES = 8  # times in a row gets a thread after all: its warm-up was not like its work
+
+_log = logging.getLogger(__name__)
+
+
+class _Call:
+    """The rows of one caller, and where the answer goes."""
+
+    __slots__ = ("arrays", "arrived", "deadline", "future", "rows")
+
+    def __init__(
+        self, arrays: Arrays, rows: int, deadline: float | None, future: asyncio.Future[Arrays], arrived: float
+    ) -> None:
+        self.arrays = arrays
+        self.rows = rows
+        self.deadline = deadline
+        self.future = future
+        self.arrived = arrived
+
+
+class _Group:
+    """Calls that may share a batch, in their order."""
+
+    __slots__ = ("calls", "rows")
+
+    def __init__(self, calls: list[_Call], rows: int) -> None:
+        self.calls = calls
+        self.rows = rows
+
+
+class Batcher:
+    """Runs one model for many callers. It belongs to the event loop in which it is made.
+
+    `max_rows` limits a batch; a call that alone has more runs alone. `max_wait` is how many seconds a call may wait for
+    others, `max_queue` how many calls may wait at all. With `quick` the model runs in the event loop.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        metrics: ModelMetrics,
+        *,
+        max_rows: int,
+        max_wait: float = 0.0,
+        max_queue: int = 1024,
+        quick: bool = False,
+    ) -> None:
+        self._model = model
+        self._metrics = metrics
+        self._max_rows = max_rows
+        self._max_wait = max_wait
+        self._max_queue = max_queue
+        self._loop = asyncio.get_running_loop()
+        self._worker = None if quick else Worker(self._loop, model.name)
+        self._groups: dict[Hashable, _Group] = {}  # the next to run is first
+        self._queued = 0
+        self._busy = False  # a flush is planned, or a batch is in the thread
+        self._timer: asyncio.TimerHandle | None = None
+        self._strikes = 0
+        self._swept = False
+        self._idle: asyncio.Future[None] | None = None
+
+    def submit(
+        self, arrays: Arrays, rows: int, key: Hashable = None, deadline: float | None = None
+    ) -> asyncio.Future[Arrays]:
+        """The outputs for `rows` rows of arrays. Only calls with equal keys share a batch.
+
+        A cancelled future is not run, nor is a call whose deadline, on the loop's clock, has passed when its turn
+        comes. Raises ResourceExhausted when the queue is full.
+        """
+        if self._queued >= self._max_queue:
+            self._make_room()
+        future: asyncio.Future[Arrays] = self._loop.create_future()
+        call = _Call(arrays, rows, deadline, future, perf_counter())
+        self._queued += 1
+        group = self._groups.get(key)
+        if group is None:
+            self._groups[key] = group = _Group([call], rows)
+        else:
+            group.calls.append(call)
+            group.rows += rows
+        if not self._busy or (self._timer is not None and group.rows >= self._max_rows):
+            self._plan()
+        return future
+
+    async def close(self) -> None:
+        """Answers what is queued, and ends. Nothing may be submitted from now on."""
+        if self._busy:
+            self._idle = self._loop.create_future()
+            if self._timer is not None:
+                self._plan()
+            await self._idle
+        if self._worker is not None:
+            self._worker.stop()
+
+    def _plan(self) -> None:
+        """Plans the next flush. Not while a batch is in the thread."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._busy = bool(self._groups)
+        if not self._busy:
+            if self._idle is not None:
+                self._idle.set_result(None)
+        elif (wait := self._wait()) > 0:
+            self._timer = self._loop.call_later(wait, self._flush)
+        else:
+            # Not now: the calls of this turn of the loop are still to come.
+            self._loop.call_soon(self._flush)
+
+    def _wait(self) -> float:
+        if not self._max_wait or self._idle is not None:
+            return 0.0
+        if any(group.rows >= self._max_rows for group in self._groups.values()):
+            return 0.0
+        oldest = min(group.calls[0].arrived for group in self._groups.values())
+        return oldest + self._max_wait - perf_counter()
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._swept = False
+        batch = self._take()
+        if not batch:
+            self._plan()
+            return
+        started = perf_counter()
+        for call in batch:
+            self._metrics.queue_seconds.observe(started - call.arrived)
+        if self._worker is None:
+            self._deliver(batch, *self._run(batch))
+        else:
+            self._worker.do(lambda: self._run_there(batch))
+
+    def _take(self) -> list[_Call]:
+        """The next batch: the first calls of the first group, less those that nobody waits for."""
+        batch: list[_Call] = []
+        if not self._groups:  # swept empty
+            return batch
+        key = next(iter(self._groups))
+        group = self._groups.pop(key)
+        rows = taken = 0
+        for call in group.calls:
+            if batch and rows + call.rows > self._max_rows:
+                # Behind the other groups, so that each has its turn.
+                self._groups[key] = _Group(group.calls[taken:], group.rows - rows)
+                break
+            taken += 1
+            if self._is_awaited(call):
+                batch.append(call)
+                rows += call.rows
+        self._queued -= taken
+        return batch
+
+    def _is_awaited(self, call: _Call) -> bool:
+        if call.future.done():
+            return False
+        if call.deadline is not None and call.deadline <= self._loop.time():
+            call.future.set_exception(DeadlineExceeded("the deadline passed while the call waited for its turn"))
+            return False
+        return True
+
+    def _run(self, batch: list[_Call]) -> tuple[list[Arrays | CallError], float]:
+        """An answer to each call, and the seconds that it took. In the thread, if there is one."""
+        started = perf_counter()
+        answers = self._answers(batch)
+        return answers, perf_counter() - started
+
+    def _run_there(self, batch: list[_Call]) -> Callable[[], None]:
+        answers, seconds = self._run(batch)
+        return lambda: self._deliver(batch, answers, seconds)
+
+    def _answers(self, batch: list[_Call]) -> list[Arrays | CallError]:
+        try:
+            return self._together(batch)
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
+            if len(batch) == 1:
+                return [self._failure(error)]
+        # One call may have spoilt it for the others, so each is run alone.
+        return [answer for call in batch for answer in self._answers([call])]
+
+    def _together(self, batch: list[_Call]) -> list[Arrays | CallError]:
+        first = batch[0].arrays
+        if len(batch) == 1:
+            rows, arrays = batch[0].rows, first
+        else:
+            rows = sum(call.rows for call in batch)
+            arrays = {name: np.concatenate([call.arrays[name] for call in batch]) for name in first}
+        outputs = self._model.run(arrays)
+        if self._max_rows > 1:
+            for name, array in outputs.items():
+                if array.shape[:1] != (rows,):
+                    raise Internal(f"output {name!r} has shape {list(array.shape)} for a batch of {rows} rows")
+        if len(batch) == 1:
+            return [outputs]
+        answers: list[Arrays | CallError] = []
+        end = 0
+        for call in batch:
+            start, end = end, end + call.rows
+            answers.append({name: array[start:end] for name, array in outputs.items()})
+        return answers
+
+    def _failure(self, error: Exception) -> CallError:
+        says = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
+        _log.warning("model %r failed: %s", self._model.name, says, exc_info=_log.isEnabledFor(logging.DEBUG))
+        return Internal(f"model {self._model.name!r} failed: {says}")
+
+    def _deliver(self, batch: list[_Call], answers: list[Arrays | CallError], seconds: float) -> None:
+        self._metrics.ran(sum(call.rows for call in batch), seconds)
+        if self._worker is None:
+            self._watch(seconds)
+        self._plan()
+        for call, answer in zip(batch, answers, strict=True):
+            if call.future.done():
+                continue
+            if isinstance(answer, CallError):
+                call.future.set_exception(answer)
+            else:
+                call.future.set_result(answer)
+
+    def _watch(self, seconds: float) -> None:
+        self._strikes = self._strikes + 1 if seconds > SLOW else 0
+        if self._strikes == STRIKES:
+            _log.info("model %r runs for %.1f ms and gets a thread", self._model.name, seconds * 1e3)
+            self._worker = Worker(self._loop, self._model.name)
+
+    def _make_room(self) -> None:
+        """Drops calls that nobody waits for, at most once a batch; raises ResourceExhausted when that is not enough."""
+        if not self._swept:
+            self._swept = True
+            for key, group in list(self._groups.items()):
+                group.calls = [call for call in group.calls if self._is_awaited(call)]
+                group.rows = sum(call.rows for call in group.calls)
+                if not group.calls:
+                    del self._groups[key]
+            self._queued = sum(len(group.calls) for group in self._groups.values())
+        if self._queued >= self._max_queue:
+            raise ResourceExhausted(
+                f"{self._queued} calls already wait for model {self._model.name!r}, as many as may; try again later"
+            )

@@ -1,0 +1,260 @@
+"""The models of a repository in service: loads, swaps and unloads them, and finds the one that a request is for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from protos.errors import CallError, FailedPrecondition, NotFound, Unavailable
+from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
+from runtime import formats
+from runtime.metrics import Metrics
+from runtime.model import Model
+from runtime.repository import Found, Repository
+from runtime.served import Served
+from runtime.settings import FILE, ModelSettings
+from runtime.warmup import warm_up
+
+LOADERS = 2  # models loaded at a time: each takes a core, and twice its memory while the old one still serves
+SHOWN = 100  # characters of a client's word in a message
+LISTED = 10  # names in a message
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, str]  # name and version
+T = TypeVar("T")
+
+
+class State(Enum):
+    """What the index says, in the protocol's words."""
+
+    READY = "READY"
+    LOADING = "LOADING"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the index. A model that serves on after a reload failed is READY, with a reason."""
+
+    name: str
+    version: str
+    state: State
+    reason: str = ""
+
+
+class Engine:
+    """Answers inference requests for the models of one repository. Belongs to one event loop.
+
+    `load` makes a model of a folder; it is called in a thread.
+    """
+
+    def __init__(
+        self, repository: Repository, metrics: Metrics, *, load: Callable[[ModelSettings, Path], Model] = formats.load
+    ) -> None:
+        self._repository = repository
+        self._metrics = metrics
+        self._load_model = load
+        self._served: dict[Key, Served] = {}
+        self._routes: dict[Key, Served] = {}  # the same, and under an empty version the newest; replaced as a whole
+        self._entries: dict[Key, Entry] = {}  # how the last load or unload ended
+        self._wanted: set[Key] = set()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._loaders = ThreadPoolExecutor(LOADERS, "load")
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def infer(self, request: ModelInferRequest, *, deadline: float | None = None) -> ModelInferResponse:
+        """Answers one request. `deadline` is on the loop's clock; a call that has not begun by then is not run."""
+        served = self._routes.get((request.model_name, request.model_version))
+        if served is None:
+            self._metrics.unknown += 1
+            raise self._absent(request.model_name, request.model_version)
+        return await served.infer(request, deadline)
+
+    def metadata(self, name: str, version: str) -> ModelMetadataResponse:
+        """Inputs, outputs and versions of a loaded model; raises NotFound or Unavailable as `infer` does."""
+        served = self._routes.get((name, version))
+        if served is None:
+            raise self._absent(name, version)
+        metadata = served.metadata()
+        metadata.versions.extend(self._versions(name))
+        return metadata
+
+    def is_ready(self, name: str, version: str) -> bool:
+        """Whether a model can infer now. Raises NotFound for one that was never heard of."""
+        if (name, version) in self._routes:
+            return True
+        if any(key[0] == name and version in ("", key[1]) for key in self._entries):
+            return False
+        raise self._absent(name, version)
+
+    def ready(self) -> bool:
+        """Whether all that was to be loaded at the start is served. True if that was nothing."""
+        return self._wanted <= self._served.keys()
+
+    async def index(self) -> list[Entry]:
+        """What is in the repository now, and what is served though it is there no more."""
+        on_disk = {(found.name, found.version): found for found in await asyncio.to_thread(self._repository.scan)}
+        self._entries = {key: each for key, each in self._entries.items() if key in on_disk or key in self._served}
+        unheard = {
+            key: Entry(*key, State.UNAVAILABLE, found.reason or "not loaded")
+            for key, found in on_disk.items()
+            if key not in self._entries
+        }
+        return [entry for _, entry in sorted({**self._entries, **unheard}.items())]
+
+    async def load_all(self) -> list[Entry]:
+        """Loads every model of the repository; returns those that failed, with their reasons."""
+        return await (await self.start_loading())
+
+    async def start_loading(self) -> asyncio.Task[list[Entry]]:
+        """Begins `load_all` and returns when `ready` knows what is to come; the task is the rest."""
+        found = await asyncio.to_thread(self._repository.scan)
+        for each in found:
+            key = (each.name, each.version)
+            self._wanted.add(key)
+            self._entries[key] = Entry(*key, State.LOADING)
+        return self._background(self._load_each({each.name for each in found}))
+
+    async def load(self, name: str) -> None:
+        """Loads what the repository has under a name, all versions; swaps those whose files changed, without a gap.
+
+        Raises NotFound for an unknown name, and FailedPrecondition when a version does not load: then the one that
+        was served before goes on, and the index says why.
+        """
+        # A caller who leaves does not leave a model half loaded behind.
+        await asyncio.shield(self._background(self._load(name)))
+
+    async def unload(self, name: str) -> None:
+        """Takes all versions of a model out of service; their calls in flight are answered. Raises NotFound."""
+        await asyncio.shield(self._background(self._unload(name)))
+
+    async def close(self) -> None:
+        """Ends the service: queued calls are answered first."""
+        for key in list(self._served):
+            await self._retire(key)
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+
+    async def _load_each(self, names: Iterable[str]) -> list[Entry]:
+        await asyncio.gather(*(self._load(name) for name in sorted(names)), return_exceptions=True)
+        return [entry for key, entry in sorted(self._entries.items()) if key in self._wanted - self._served.keys()]
+
+    async def _load(self, name: str) -> None:
+        async with self._lock(name):
+            found = await asyncio.to_thread(self._repository.find, name)
+            gone = {key for key in self._served if key[0] == name} - {(each.name, each.version) for each in found}
+            failures = [reason for each in found if (reason := await self._load_version(each))]
+            for key in gone:
+                await self._retire(key)
+            if not found:
+                raise NotFound(f"the repository has no model {_shown(name)}")
+            if failures:
+                raise FailedPrecondition("; ".join(failures))
+
+    async def _load_version(self, found: Found) -> str:
+        """Loads one version, and returns why it failed if it did."""
+        key = (found.name, found.version)
+        serving = self._served.get(key)
+        if serving is None:
+            self._entries[key] = Entry(*key, State.LOADING)
+        try:
+            if found.settings is None:
+                raise FailedPrecondition(found.reason)
+            fingerprint = await asyncio.to_thread(found.fingerprint)
+            if serving is None or serving.fingerprint != fingerprint:
+                loop = asyncio.get_running_loop()
+                model, seconds = await loop.run_in_executor(self._loaders, self._prepare, found.settings, found.folder)
+                self._served[key] = Served(model, found.settings, self._metrics.of(*key), fingerprint, seconds)
+                self._publish()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the index tells it
+            reason = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
+            self._entries[key] = Entry(*key, State.READY if serving else State.UNAVAILABLE, reason)
+            _log.warning("model %r was not loaded: %s", found.name, reason, exc_info=not isinstance(error, CallError))
+            return reason
+        self._entries[key] = Entry(*key, State.READY)
+        if serving is not None and serving is not self._served[key]:
+            await serving.close()
+        return ""
+
+    def _prepare(self, settings: ModelSettings, folder: Path) -> tuple[Model, float]:
+        model = self._load_model(settings, folder)
+        try:
+            return model, warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
+        except CallError as error:
+            model.close()
+            raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
+
+    async def _unload(self, name: str) -> None:
+        async with self._lock(name):
+            served = [key for key in self._served if key[0] == name]
+            known = served or any(key[0] == name for key in self._entries)
+            if not known and not await asyncio.to_thread(self._repository.find, name):
+                raise NotFound(f"the repository has no model {_shown(name)}")
+            self._wanted -= {key for key in self._wanted if key[0] == name}
+            for key in served:
+                await self._retire(key)
+
+    async def _retire(self, key: Key) -> None:
+        served = self._served.pop(key)
+        self._publish()
+        self._wanted.discard(key)
+        self._entries[key] = Entry(*key, State.UNLOADING)
+        await served.close()
+        self._metrics.forget(*key)
+        self._entries[key] = Entry(*key, State.UNAVAILABLE, "unloaded")
+
+    def _publish(self) -> None:
+        routes = {(name, ""): self._served[name, version] for name, version in sorted(self._served, key=_age)}
+        self._routes = {**routes, **self._served}
+
+    def _versions(self, name: str) -> list[str]:
+        return [key[1] for key in sorted(self._served, key=_age) if key[0] == name and key[1]]
+
+    def _absent(self, name: str, version: str) -> CallError:
+        """Why there is no such model to ask."""
+        entries = [entry for key, entry in self._entries.items() if key[0] == name and version in ("", key[1])]
+        called = f"model {_shown(name)}" + (f" version {_shown(version)}" if version else "")
+        if any(entry.state is State.LOADING for entry in entries):
+            return Unavailable(f"{called} is being loaded; try again")
+        if entries:
+            return NotFound(f"{called} is not loaded: {entries[-1].reason or 'it is being unloaded'}")
+        if versions := self._versions(name):
+            return NotFound(f"there is no {called}; loaded are {_some(versions)}")
+        loaded = sorted({name for name, _ in self._served})
+        return NotFound(f"there is no {called}; loaded are: {_some(loaded) if loaded else 'none'}")
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        # Weakly held, as a name may be anything that a client sends.
+        lock = self._locks.get(name)
+        if lock is None:
+            self._locks[name] = lock = asyncio.Lock()
+        return lock
+
+    def _background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _age(key: Key) -> tuple[str, bool, bool, int, str]:
+    """Sorts versions from the oldest: other words, then numbers, and last the one without a version."""
+    name, version = key
+    return (name, not version, version.isdecimal(), int(version) if version.isdecimal() else 0, version)
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= SHOWN else name[:SHOWN] + "...")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:LISTED]))
+    return f"{shown} and {len(names) - LISTED} more" if len(names) > LISTED else shown

@@ -1,0 +1,62 @@
+"""What the server asks of a loaded model, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A declared input or output: its V2 datatype, and its shape with -1 for any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.datatype} {list(self.shape)}"
+
+
+class Model(Protocol):
+    """A model of one format, ready to run; `tests/runtime/contract.py` says what every one of them keeps to.
+
+    `run` is called by one thread at a time, though not always by the same one. It must not write to its inputs, which
+    may be views of a request's bytes, and must not answer one row differently because of another.
+    """
+
+    @property
+    def name(self) -> str:
+        """What clients ask for."""
+
+    @property
+    def version(self) -> str:
+        """Empty for a model that has none."""
+
+    @property
+    def platform(self) -> str:
+        """Project and format, in the protocol's spelling: "pytorch_torchscript"."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` takes."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` returns."""
+
+    def run(self, arrays: Arrays) -> Arrays:
+        """All outputs for all inputs, by name. May raise anything; the caller makes it an answer."""
+
+    def close(self) -> None:
+        """Lets go of memory and devices; `run` is not called again. May be called twice."""
+
+
+def batched(model: Model) -> bool:
+    """Whether the first dimension of every input and output counts rows, so that calls can share a run."""
+    return all(spec.shape[:1] == (-1,) for spec in (*model.inputs, *model.outputs))

@@ -1,0 +1,133 @@
+"""`model-settings.json`: MLServer's file, and our own options under `parameters.extra`.
+
+MLServer ignores keys that it does not know, and its files live from it, so they are ignored here too. Under
+`parameters.extra` nobody but us reads, and there a mistyped option is refused. Seldon's agent drops most other keys
+when it rewrites the file, and writes its own options there as strings: "4" is as good as 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from protos.errors import FailedPrecondition
+from protos.tensors import DATATYPES
+from runtime.model import TensorSpec
+
+FILE = "model-settings.json"
+
+_Dimension = Annotated[int, msgspec.Meta(ge=-1)]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`parameters.extra`."""
+
+    device: str = "cpu"  # or "cuda", "cuda:1"
+    threads: _Positive = 1  # PyTorch has one number for the process: the largest that any model asks for
+    max_batch_size: _Count | None = None  # before the key of the same name outside, which Seldon drops
+    max_batch_time: _Seconds | None = None
+    max_queue: _Positive = 1024  # calls that may wait; the next one is refused
+    warm_up_size: _Positive = 1  # what a free dimension, other than the first, is tried with
+
+
+class _Tensor(msgspec.Struct, frozen=True):
+    name: str
+    datatype: str
+    shape: list[_Dimension]
+
+
+class _Parameters(msgspec.Struct, frozen=True):
+    uri: str | None = None
+    version: str | None = None
+    extra: msgspec.Raw | None = None
+
+
+class _File(msgspec.Struct, frozen=True):
+    implementation: str
+    name: str | None = None
+    platform: str | None = None
+    inputs: list[_Tensor] = []
+    outputs: list[_Tensor] = []
+    max_batch_size: _Count | None = None
+    max_batch_time: _Seconds | None = None
+    parameters: _Parameters | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What a settings file says, defaults filled in. Batches count rows; `max_batch_time` is in seconds."""
+
+    name: str
+    version: str
+    implementation: str
+    platform: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    uri: str  # relative to the folder of the file; empty: a well-known name in it
+    max_batch_size: int
+    max_batch_time: float
+    options: Options
+
+
+MAX_BATCH_SIZE = 64  # rows, where a settings file says nothing
+
+
+def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
+    """The settings at `path`; `name` and `version` hold where the file gives none.
+
+    Raises FailedPrecondition with the file, the key and what it should be.
+    """
+    try:
+        file = msgspec.json.decode(path.read_bytes(), type=_File)
+    except OSError as error:
+        raise FailedPrecondition(f"{path} cannot be read: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise FailedPrecondition(_sentence(path, "", error)) from None
+    parameters = file.parameters or _Parameters()
+    try:
+        options = msgspec.json.decode(parameters.extra or b"{}", type=Options | None, strict=False) or Options()
+    except msgspec.MsgspecError as error:
+        raise FailedPrecondition(_sentence(path, "parameters.extra", error)) from None
+    max_batch_size = _first(options.max_batch_size, file.max_batch_size, MAX_BATCH_SIZE)
+    return ModelSettings(
+        name=file.name or name,
+        version=parameters.version or version,
+        implementation=file.implementation,
+        platform=file.platform or "",
+        inputs=_specs(path, "inputs", file.inputs),
+        outputs=_specs(path, "outputs", file.outputs),
+        uri=parameters.uri or "",
+        max_batch_size=max(max_batch_size, 1),  # MLServer's 0 means off, and so does 1
+        max_batch_time=_first(options.max_batch_time, file.max_batch_time, 0.0),
+        options=options,
+    )
+
+
+def _first(*choices: Any) -> Any:
+    return next(choice for choice in choices if choice is not None)
+
+
+def _specs(path: Path, key: str, tensors: list[_Tensor]) -> tuple[TensorSpec, ...]:
+    specs: dict[str, TensorSpec] = {}
+    for i, tensor in enumerate(tensors):
+        if tensor.datatype not in DATATYPES:
+            raise FailedPrecondition(
+                f"{path}: {key}[{i}].datatype: {tensor.datatype!r} is none of {', '.join(DATATYPES)}"
+            )
+        if tensor.name in specs:
+            raise FailedPrecondition(f"{path}: {key}[{i}].name: {tensor.name!r} is declared twice")
+        specs[tensor.name] = TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape))
+    return tuple(specs.values())
+
+
+def _sentence(path: Path, prefix: str, error: Exception) -> str:
+    """Takes msgspec's "what - at `$.where`" with the file and the whole path in front."""
+    what, _, where = str(error).partition(" - at `$")
+    key = (prefix + where.rstrip("`")).lstrip(".")
+    return f"{path}: {key}: {what}" if key else f"{path}: {what}"

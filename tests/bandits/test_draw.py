@@ -1,0 +1,183 @@
+"""The sampler, against a plain twin written from its docstring, and against what rendezvous promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2_contingency, chisquare, kstest
+
+from bandits import Draw
+
+ARMS = ["control", "challenger", "shadow", "naïve", "模型"]
+KEYS = [f"customer-{i}" for i in range(30_000)]
+P = np.array([0.5, 0.3, 0.15, 0.04, 0.01])
+
+weights = st.lists(st.integers(0, 1000), min_size=5, max_size=5).filter(any).map(lambda w: np.array(w) / sum(w))
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+salts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+
+
+def uniform(salt: str, key: str, arm: str) -> float:
+    """As Draw's docstring has it."""
+
+    def word(data: bytes) -> int:
+        return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
+
+    z = word(salt.encode() + b"\0" + key.encode()) ^ word(arm.encode())
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    z = z ^ (z >> 31)
+    return ((z >> 12) + 0.5) / 2**52
+
+
+def twin(salt: str, arms: Sequence[str], p: np.ndarray, key: str) -> int:
+    scores = [-math.log(uniform(salt, key, arm)) / p[k] if p[k] > 0 else math.inf for k, arm in enumerate(arms)]
+    return scores.index(min(scores))
+
+
+@settings(max_examples=300, deadline=None)
+@given(salt=salts, key=texts, p=weights)
+def test_the_docstring_replays_every_choice(salt: str, key: str, p: np.ndarray) -> None:
+    assert Draw(salt, ARMS)(p, key) == twin(salt, ARMS, p, key)
+
+
+@pytest.mark.parametrize(
+    ("salt", "key", "arm", "expected"),
+    [
+        ("route", "customer-1", "control", 0.3844345409015838),
+        ("route", "customer-1", "challenger", 0.648842050003447),
+        ("", "ключ", "模型", 0.1902866018272128),
+    ],
+)
+def test_the_hash_stays_what_it_was(salt: str, key: str, arm: str, expected: float) -> None:
+    """Changing it would move every sticky unit and spoil every replay."""
+    assert uniform(salt, key, arm) == expected
+
+
+def test_choices_stay_what_they_were() -> None:
+    draw = Draw("route", ARMS)
+    assert [draw(P, key) for key in KEYS[:20]] == [0, 1, 3, 1, 4, 2, 0, 3, 1, 1, 0, 3, 0, 0, 0, 1, 0, 1, 1, 0]
+
+
+def test_arms_are_chosen_as_p_says() -> None:
+    chosen = np.bincount([Draw("salt", ARMS)(P, key) for key in KEYS], minlength=5)
+    assert chisquare(chosen, P * len(KEYS)).pvalue > 1e-3
+
+
+def test_the_uniforms_are_uniform_and_the_arms_independent() -> None:
+    u = np.array([[uniform("salt", key, arm) for arm in ARMS[:3]] for key in KEYS[:10_000]])
+    for k in range(3):
+        assert kstest(u[:, k], "uniform").pvalue > 1e-3
+    eighths = np.floor(u * 8).astype(int)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        table = np.histogram2d(eighths[:, one], eighths[:, other], bins=8)[0]
+        assert chi2_contingency(table).pvalue > 1e-3
+
+
+def test_salts_make_routes_independent() -> None:
+    one, other = Draw("one", ARMS[:3]), Draw("other", ARMS[:3])
+    p = np.array([0.5, 0.3, 0.2])
+    table = np.zeros((3, 3))
+    for key in KEYS[:20_000]:
+        table[one(p, key), other(p, key)] += 1
+    assert chi2_contingency(table).pvalue > 1e-3
+
+
+def test_an_arm_of_probability_zero_is_never_chosen_and_of_one_always() -> None:
+    draw = Draw("salt", ARMS)
+    for k in range(5):
+        assert {draw(np.eye(5)[k], key) for key in KEYS[:200]} == {k}
+    assert 2 not in {draw(np.array([0.25, 0.25, 0.0, 0.25, 0.25]), key) for key in KEYS[:2000]}
+
+
+@pytest.mark.parametrize("tiny", [5e-324, 1e-310, 1e-200])
+def test_a_vanishing_probability_does_no_harm(tiny: float) -> None:
+    draw = Draw("salt", ["a", "b"])
+    assert {draw(np.array([tiny, 1.0]), key) for key in KEYS[:200]} == {1}
+
+
+@settings(max_examples=100, deadline=None)
+@given(p=weights, order=st.permutations(range(5)), key=texts)
+def test_the_order_of_the_arms_does_not_matter(p: np.ndarray, order: list[int], key: str) -> None:
+    shuffled = Draw("salt", [ARMS[k] for k in order])
+    assert order[shuffled(p[order], key)] == Draw("salt", ARMS)(p, key)
+
+
+@settings(max_examples=100, deadline=None)
+@given(p=weights, ejected=st.integers(0, 4), keys=st.lists(texts, min_size=1, max_size=30))
+def test_ejecting_an_arm_moves_nobody_between_the_others(p: np.ndarray, ejected: int, keys: list[str]) -> None:
+    rest = np.where(np.arange(5) == ejected, 0.0, p)
+    if not rest.any():
+        return
+    draw = Draw("salt", ARMS)
+    for key in keys:
+        before = draw(p, key)
+        assert before == ejected or draw(rest / rest.sum(), key) == before
+
+
+def test_adding_an_arm_moves_units_to_it_alone() -> None:
+    few, more = Draw("salt", ARMS[:4]), Draw("salt", ARMS)
+    p = P[:4] / P[:4].sum()
+    for key in KEYS[:5000]:
+        assert more(P, key) in (few(p, key), 4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(before=weights, after=weights, keys=st.lists(texts, min_size=1, max_size=30))
+def test_a_unit_moves_only_to_an_arm_that_grew_against_its_own(
+    before: np.ndarray, after: np.ndarray, keys: list[str]
+) -> None:
+    draw = Draw("salt", ARMS)
+    for key in keys:
+        was, now = draw(before, key), draw(after, key)
+        assert was == now or after[now] * before[was] > before[now] * after[was]
+
+
+def test_p_may_be_read_only_or_not() -> None:
+    frozen = P.copy()
+    frozen.flags.writeable = False
+    assert Draw("salt", ARMS)(frozen, "key") == Draw("salt", ARMS)(P, "key")
+
+
+@pytest.mark.parametrize(
+    "p",
+    [
+        [0.5, 0.5],
+        [0.2] * 6,
+        [0.0] * 5,
+        [0.5, 0.5, 0.5, -0.5, 0.0],
+        [math.nan, 0.5, 0.5, 0.0, 0.0],
+        [math.inf, 0.0, 0.0, 0.0, 0.0],
+        [0.3, 0.3, 0.3, 0.0, 0.0],
+    ],
+)
+def test_what_is_no_distribution_over_the_arms_is_refused(p: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"^p: must be float64\[5\]"):
+        Draw("salt", ARMS)(np.array(p), "key")
+
+
+@pytest.mark.parametrize("p", [np.eye(5)[0].astype(np.float32), np.eye(5), np.repeat(P, 2)[::2]])
+def test_an_array_of_another_kind_is_refused(p: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"^p: must be float64\[5\]"):
+        Draw("salt", ARMS)(p, "key")
+
+
+@pytest.mark.parametrize("key", ["", "\ud800"])
+def test_a_key_that_tells_nobody_apart_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=r"^key: "):
+        Draw("salt", ARMS)(P, key)
+
+
+def test_arms_and_salts_that_cannot_be_told_apart_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^arms: "):
+        Draw("salt", [])
+    with pytest.raises(ValueError, match=r"^arms: "):
+        Draw("salt", ["a", "a"])
+    with pytest.raises(ValueError, match=r"^salt: "):
+        Draw("s\0alt", ["a", "b"])

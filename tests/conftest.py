@@ -1,0 +1,38 @@
+"""Every run sees the same examples, and takes the time it needs.
+
+With CROUPIER_NO_SKIPS=1 a skipped test fails, so that a green CI means that all ran; those marked gpu may skip.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("croupier", derandomize=True, deadline=None)
+settings.load_profile("croupier")
+
+NO_SKIPS = os.environ.get("CROUPIER_NO_SKIPS") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("gpu"):
+        _fail(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    report = yield
+    if NO_SKIPS and report.skipped:
+        _fail(report)
+    return report
+
+
+def _fail(report):
+    _, _, reason = report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"{reason}\nCROUPIER_NO_SKIPS=1: nothing may be skipped here"

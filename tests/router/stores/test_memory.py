@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from router.stores.memory import MemoryStore
+from tests.router.stores.contract import Fresh, StoreContract
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def fresh(self) -> Fresh:
+        return MemoryStore
