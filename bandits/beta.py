@@ -4,7 +4,7 @@ p_k = ∫ f_k Π_{j≠k} F_j. It is taken over the log-odds t = ln(x / (1 - x)),
 proportional to e^(at) / (1 + e^t)^(a+b): one smooth hump whatever a and b are, without the poles at 0 and 1.
 The line is cut into panels about as wide as the narrowest hump above them. On each, Gauss-Legendre nodes carry every
 f_k, one matrix product turns these into every F_k, and the products are summed. So no special function is needed, and
-each density is normalised by its own integral. Measured error: below 1e-11.
+each density is normalised by its own integral. The measured error is below 1e-11 for 100 arms, 1e-9 for 1000.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from bandits.policy import Vector
 Matrix: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]
 
-NODES = 16  # of each panel
-SIDE = 4  # panels on each side of a mode, each about two standard deviations wide
+NODES = 14  # of each panel
+SIDE = 8  # panels on each side of a mode, each about one standard deviation wide
 PANELS = 2 * SIDE  # of each hump
-WIDEST = 4.0  # panel: the densities have poles at t = ±πi, and the rule converges by the distance from them
+WIDEST = 2.0  # panel, however wide the hump: the densities have poles at t = ±πi, which slow the rule down
 
 
 def _gauss_legendre(nodes: int) -> tuple[Vector, Vector, Vector]:
@@ -116,7 +116,7 @@ def add_products(f: Matrix, F: Matrix, p: Vector) -> None:
 
 @kernel(numba.float64[::1](VECTOR, VECTOR))
 def probability_best(a: Vector, b: Vector) -> Vector:
-    """Return the probability of each Beta(a[k], b[k]) to be the greatest. They sum to 1 within 1e-11.
+    """Return the probability of each Beta(a[k], b[k]) to be the greatest. They sum to 1 but for the error.
 
     a and b are of one length K > 0, each number between 0.1 and 2^53.
     """
@@ -125,7 +125,7 @@ def probability_best(a: Vector, b: Vector) -> Vector:
     edges = np.empty((K, PANELS + 1))
     for k in range(K):
         for i in range(PANELS + 1):
-            edges[k, i] = mode[k] + edge(2.0 * (i - SIDE), a[k], b[k])
+            edges[k, i] = mode[k] + edge(i - SIDE, a[k], b[k])
     t = edges[:, 0].max()  # below the highest of the lower ends some F_j is 0, and so is every product
     stop = edges[:, PANELS].max()
 

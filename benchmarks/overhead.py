@@ -37,7 +37,7 @@ BOUNDS = {"runtime": 90.0, "router": 120.0}
 
 @dataclass(frozen=True)
 class Target:
-    """A server that answers requests for the model or route "m"."""
+    """A server that answers requests for the model or route "mlp"."""
 
     name: str
     address: str
@@ -45,10 +45,9 @@ class Target:
 
 
 def message() -> bytes:
-    """The request: one FP32 tensor of shape [1, 20], raw, and an id that makes it 102 bytes."""
-    request = ModelInferRequest(model_name="m")
+    """The request: one FP32 tensor of shape [1, 20] in raw form."""
+    request = ModelInferRequest(model_name="mlp")
     add_inputs(request, {"x": np.linspace(-1.0, 1.0, 20, dtype=np.float32)[None]}, raw=True)
-    request.id = "0" * (MESSAGE_BYTES - request.ByteSize() - 2)
     return request.SerializeToString()
 
 
@@ -62,11 +61,11 @@ def write_model(folder: Path) -> None:
         torch.nn.ReLU(),
         torch.nn.Linear(64, 1),
     ]
-    home = folder / "m"
+    home = folder / "mlp"
     home.mkdir(parents=True)
     torch.jit.script(torch.nn.Sequential(*layers)).save(str(home / "model.pt"))
     settings = {
-        "name": "m",
+        "name": "mlp",
         "implementation": "runtime.TorchScriptModel",
         "parameters": {"uri": "./model.pt"},
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 20]}],
@@ -96,11 +95,11 @@ def our_router(folder: Path) -> Iterator[Target]:
             models: models
             store: sqlite:croupier.db
             routes:
-              m:
+              mlp:
                 policy: {kind: thompson}
                 arms:
-                  a: {model: m}
-                  b: {model: m}
+                  a: {model: mlp}
+                  b: {model: mlp}
             """)
     )
     command = [sys.executable, "-m", "router", "serve", "croupier.yaml"]
@@ -135,14 +134,14 @@ class Mlp(MLModel):
 def stock_mlserver(folder: Path) -> Iterator[Target]:
     """MLServer with a plain custom runtime, without worker processes: its cheapest way."""
     write_model(folder)
-    home, port = folder / "m", free_port()
-    (home / "mlp.py").write_text(_MLSERVER_RUNTIME)
-    (home / "model-settings.json").write_text(json.dumps({"name": "m", "implementation": "mlp.Mlp"}))
+    home, port = folder / "mlp", free_port()
+    (home / "runtime_mlp.py").write_text(_MLSERVER_RUNTIME)
+    (home / "model-settings.json").write_text(json.dumps({"name": "mlp", "implementation": "runtime_mlp.Mlp"}))
     settings = {"debug": False, "parallel_workers": 0, "host": "127.0.0.1"}
     settings |= {"grpc_port": port, "http_port": free_port(), "metrics_port": free_port()}
     (home / "settings.json").write_text(json.dumps(settings))
     with server([sys.executable, "-m", "mlserver.cli.main", "start", "."], folder / "log", folder=home) as process:
-        process.wait_for("Loaded model 'm' successfully")
+        process.wait_for("Loaded model 'mlp' successfully")
         yield Target(PEER, f"127.0.0.1:{port}", process)
 
 

@@ -132,32 +132,28 @@ def _fill(message: Any, parameters: Parameters | None, where: str) -> None:
 def _array(tensor: _Input) -> NDArray[Any]:
     try:
         return _checked(tensor.data, tensor.datatype, tensor.shape)
-    except _Unfit as why:
-        raise InvalidArgument(f"input {tensor.name!r}: {why}") from None
-
-
-class _Unfit(Exception):
-    """What is wrong with a tensor; its name is put before it."""
+    except InvalidArgument as error:
+        raise InvalidArgument(f"input {tensor.name!r}: {error}") from None
 
 
 def _checked(data: Raw, datatype: str, shape: list[int]) -> NDArray[Any]:
     if datatype not in DATATYPES:
-        raise _Unfit(f"unknown datatype {datatype!r}; V2 has {', '.join(DATATYPES)}")
+        raise InvalidArgument(f"unknown datatype {datatype!r}; V2 has {', '.join(DATATYPES)}")
     if len(shape) > DIMENSIONS:
-        raise _Unfit(f"its shape has {len(shape)} dimensions; {DIMENSIONS} are the most an array can have")
+        raise InvalidArgument(f"its shape has {len(shape)} dimensions; {DIMENSIONS} are the most an array can have")
     if min(shape, default=0) < 0:
-        raise _Unfit(f"shape {shape} has a negative dimension")
+        raise InvalidArgument(f"shape {shape} has a negative dimension")
     array, count = _parsed(data, datatype), prod(shape)
     if array.ndim == 1:
         if array.size != count:
-            raise _Unfit(f"shape {shape} takes {count} elements, data has {array.size}")
+            raise InvalidArgument(f"shape {shape} takes {count} elements, data has {array.size}")
     # An empty list inside hides the dimensions behind it.
     elif array.size != count or list(array.shape) != (shape if count else shape[: array.ndim]):
-        raise _Unfit(f"data is nested as {list(array.shape)}, its shape is {shape}")
+        raise InvalidArgument(f"data is nested as {list(array.shape)}, its shape is {shape}")
     try:
         return array.reshape(shape)
     except ValueError as error:
-        raise _Unfit(f"shape {shape} is too large for an array: {error}") from None
+        raise InvalidArgument(f"shape {shape} is too large for an array: {error}") from None
 
 
 def _parsed(data: Raw, datatype: str) -> NDArray[Any]:
@@ -167,16 +163,16 @@ def _parsed(data: Raw, datatype: str) -> NDArray[Any]:
     try:
         nested = _decoder(datatype, depth).decode(data)
     except _UNREADABLE as error:
-        raise _Unfit(str(error).replace("`$", "`data")) from None
+        raise InvalidArgument(str(error).replace("`$", "`data")) from None
     floating = datatype in _FLOATS
     try:
         array = np.array(nested, np.float64 if floating else dtype)
     except OverflowError:
-        raise _Unfit(f"data holds integers beyond {datatype}") from None
+        raise InvalidArgument(f"data holds integers beyond {datatype}") from None
     except ValueError:
-        raise _Unfit(_RAGGED) from None
+        raise InvalidArgument(_RAGGED) from None
     if array.ndim != depth:  # strings are objects to NumPy, and so are lists of them
-        raise _Unfit(_RAGGED)
+        raise InvalidArgument(_RAGGED)
     return _narrowed(array, datatype) if floating else array
 
 
@@ -185,7 +181,7 @@ def _depth(data: Raw) -> int:
     opening = _OPENING.match(data)
     depth = max(1, opening.group().count(b"[") if opening else 0)
     if depth > DIMENSIONS:
-        raise _Unfit(f"data is nested {depth} deep; {DIMENSIONS} are the most an array can have")
+        raise InvalidArgument(f"data is nested {depth} deep; {DIMENSIONS} are the most an array can have")
     return depth
 
 
@@ -202,7 +198,7 @@ def _narrowed(array: NDArray[np.float64], datatype: str) -> NDArray[Any]:
         narrow = array.astype(DATATYPES[datatype])
     beyond = np.isinf(narrow)
     if beyond.any():
-        raise _Unfit(f"data holds {array[beyond][0]}, which is beyond {datatype}")
+        raise InvalidArgument(f"data holds {array[beyond][0]}, which is beyond {datatype}")
     return narrow
 
 

@@ -109,34 +109,30 @@ def _arrays(kind: str, tensors: Sequence[_Tensor], buffers: Sequence[bytes]) -> 
             raise InvalidArgument(f"{kind} {name!r} is given twice")
         try:
             arrays[name] = _array(tensor, buffer)
-        except _Inconsistent as why:
-            raise InvalidArgument(f"{kind} {name!r}: {why}") from None
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{kind} {name!r}: {error}") from None
     return arrays
-
-
-class _Inconsistent(Exception):
-    """What is wrong with a tensor; its name is put before it."""
 
 
 def _array(tensor: _Tensor, buffer: bytes | None) -> NDArray[Any]:
     datatype, shape = tensor.datatype, tensor.shape[:]
     dtype = DATATYPES.get(datatype)
     if dtype is None:
-        raise _Inconsistent(f"unknown datatype {datatype!r}; V2 has {', '.join(DATATYPES)}")
+        raise InvalidArgument(f"unknown datatype {datatype!r}; V2 has {', '.join(DATATYPES)}")
     if len(shape) > DIMENSIONS:
-        raise _Inconsistent(f"its shape has {len(shape)} dimensions; {DIMENSIONS} are the most an array can have")
+        raise InvalidArgument(f"its shape has {len(shape)} dimensions; {DIMENSIONS} are the most an array can have")
     if shape and min(shape) < 0:
-        raise _Inconsistent(f"shape {shape} has a negative dimension")
+        raise InvalidArgument(f"shape {shape} has a negative dimension")
     if buffer is None:
         flat = _typed(tensor.contents, datatype, dtype, shape)
     else:
         if tensor.HasField("contents") and tensor.contents.ListFields():
-            raise _Inconsistent("it has both a raw buffer and typed contents; send one form for the whole message")
+            raise InvalidArgument("it has both a raw buffer and typed contents; send one form for the whole message")
         flat = _raw(buffer, datatype, dtype, shape)
     try:
         return flat.reshape(shape)
     except ValueError as error:
-        raise _Inconsistent(f"shape {shape} is too large for an array: {error}") from None
+        raise InvalidArgument(f"shape {shape} is too large for an array: {error}") from None
 
 
 def _raw(buffer: bytes, datatype: str, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
@@ -144,10 +140,10 @@ def _raw(buffer: bytes, datatype: str, dtype: np.dtype[Any], shape: list[int]) -
         return _split(buffer, prod(shape))
     size = prod(shape) * dtype.itemsize
     if len(buffer) != size:
-        raise _Inconsistent(f"{datatype} of shape {shape} takes {size} bytes, its raw buffer has {len(buffer)}")
+        raise InvalidArgument(f"{datatype} of shape {shape} takes {size} bytes, its raw buffer has {len(buffer)}")
     flat = np.frombuffer(buffer, dtype)
     if datatype == "BOOL" and (flat.view(np.uint8) > 1).any():
-        raise _Inconsistent("a raw BOOL is one byte, 0 or 1; its buffer has others")
+        raise InvalidArgument("a raw BOOL is one byte, 0 or 1; its buffer has others")
     return flat
 
 
@@ -157,28 +153,28 @@ def _split(buffer: bytes, count: int) -> NDArray[np.object_]:
     start, end = 0, len(buffer)
     for i in range(count):
         if start + _LENGTH.size > end:
-            raise _Inconsistent(f"its raw buffer ends before the length of element [{i}]; its shape takes {count}")
+            raise InvalidArgument(f"its raw buffer ends before the length of element [{i}]; its shape takes {count}")
         (length,) = _LENGTH.unpack_from(buffer, start)
         start += _LENGTH.size
         if start + length > end:
-            raise _Inconsistent(f"element [{i}] should have {length} bytes; its raw buffer has {end - start} left")
+            raise InvalidArgument(f"element [{i}] should have {length} bytes; its raw buffer has {end - start} left")
         elements.append(buffer[start : start + length])
         start += length
     if start < end:
-        raise _Inconsistent(f"its raw buffer has {end - start} bytes after the {count} elements that its shape takes")
+        raise InvalidArgument(f"its raw buffer has {end - start} bytes after the {count} elements that its shape takes")
     return np.array(elements, np.object_)
 
 
 def _typed(contents: InferTensorContents, datatype: str, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
     field = _FIELDS.get(datatype)
     if field is None:
-        raise _Inconsistent(f"{datatype} cannot travel as typed contents; send the message with raw buffers")
+        raise InvalidArgument(f"{datatype} cannot travel as typed contents; send the message with raw buffers")
     others = [descriptor.name for descriptor, _ in contents.ListFields() if descriptor.name != field]
     if others:
-        raise _Inconsistent(f"the typed contents of {datatype} belong in {field}; it has {' and '.join(others)}")
+        raise InvalidArgument(f"the typed contents of {datatype} belong in {field}; it has {' and '.join(others)}")
     values, count = getattr(contents, field), prod(shape)
     if len(values) != count:
-        raise _Inconsistent(f"shape {shape} takes {count} elements, its {field} has {len(values)}")
+        raise InvalidArgument(f"shape {shape} takes {count} elements, its {field} has {len(values)}")
     if count and datatype in _TAGS:
         header = 1 + len(_varint(count * dtype.itemsize))
         return np.frombuffer(contents.SerializeToString(), dtype, count, header)
@@ -189,7 +185,7 @@ def _typed(contents: InferTensorContents, datatype: str, dtype: np.dtype[Any], s
     outside = narrow != wide
     if outside.any():
         at, limits = int(outside.argmax()), np.iinfo(dtype)
-        raise _Inconsistent(f"element [{at}] is {wide[at]}; {datatype} goes from {limits.min} to {limits.max}")
+        raise InvalidArgument(f"element [{at}] is {wide[at]}; {datatype} goes from {limits.min} to {limits.max}")
     return narrow
 
 
@@ -202,8 +198,8 @@ def _add(kind: str, tensors: Any, buffers: Any, arrays: Mapping[str, NDArray[Any
                 buffers.append(_joined(array) if datatype == "BYTES" else _little(array, datatype).tobytes())
             else:
                 _fill(tensor.contents, datatype, array)
-        except _Inconsistent as why:
-            raise InvalidArgument(f"{kind} {name!r}: {why}") from None
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{kind} {name!r}: {error}") from None
         except TypeError as error:
             raise TypeError(f"{kind} {name!r}: {error}") from None
 
@@ -211,7 +207,7 @@ def _add(kind: str, tensors: Any, buffers: Any, arrays: Mapping[str, NDArray[Any
 def _fill(contents: InferTensorContents, datatype: str, array: NDArray[Any]) -> None:
     field = _FIELDS.get(datatype)
     if field is None:
-        raise _Inconsistent(f"{datatype} cannot travel as typed contents; ask with raw buffers")
+        raise InvalidArgument(f"{datatype} cannot travel as typed contents; ask with raw buffers")
     if datatype in _TAGS:
         body = _little(array, datatype).tobytes()
         contents.MergeFromString(bytes([_TAGS[datatype]]) + _varint(len(body)) + body)

@@ -19,14 +19,14 @@ class UnknownRoute(NotFound):
     """A route that the configuration does not have."""
 
     def __init__(self, route: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown route {route!r}; there are: {listed(known)}")
+        super().__init__(f"unknown route {route[:100]!r}; there are: {listed(known)}")
 
 
 class UnknownDecision(NotFound):
     """Feedback for a decision that nobody recorded."""
 
     def __init__(self, decision: str) -> None:
-        super().__init__(f"unknown decision {decision!r}; send the decision_id that came with the answer")
+        super().__init__(f"unknown decision {decision[:100]!r}; send the decision_id that came with the answer")
 
 
 class AlreadyRewarded(AlreadyExists):

@@ -32,7 +32,7 @@ class Guard:
     """Watches the outcome of calls to the arms of one route. Written by the event loop only.
 
     Methods that return True have changed what is allowed. The last arm in service is never left out: its own errors
-    say more than a refusal.
+    say more than a refusal. Once an arm is left out only its probe brings it back, whatever calls from before say.
     """
 
     def __init__(self, settings: Settings, arms: int, clock: Callable[[], float]) -> None:
@@ -46,28 +46,28 @@ class Guard:
         return np.array([arm.state in (_State.SERVING, _State.PROBING) for arm in self._arms])
 
     def drawn(self, index: int) -> bool:
-        """A call goes to this arm. A probing arm is closed until the outcome of its probe is known."""
+        """A call goes to this arm. True: it is the arm's probe, and nobody else gets in until its outcome is known."""
         arm = self._arms[index]
         if arm.state is not _State.PROBING:
             return False
         arm.state = _State.TRIED
         return True
 
-    def succeeded(self, index: int) -> bool:
+    def succeeded(self, index: int, *, probe: bool) -> bool:
         """The arm answered; also with an error that is its caller's fault."""
         arm = self._arms[index]
         arm.failures = 0
-        if arm.state is not _State.TRIED:
+        if not probe:
             return False
         arm.state = _State.SERVING
         arm.seconds = self._settings.seconds
         return True
 
-    def failed(self, index: int) -> bool:
+    def failed(self, index: int, *, probe: bool) -> bool:
         """The arm did not answer, or with an error of its own."""
         arm = self._arms[index]
         arm.failures += 1
-        if arm.state is _State.TRIED:
+        if probe:
             arm.seconds = min(arm.seconds * 2, self._settings.longest_seconds)
         elif arm.state is not _State.SERVING or arm.failures < self._settings.failures or self._last(arm):
             return False
@@ -75,13 +75,11 @@ class Guard:
         arm.until = self._clock() + arm.seconds
         return True
 
-    def abandoned(self, index: int) -> bool:
-        """The caller left before the arm's outcome was known, so it proves nothing."""
-        arm = self._arms[index]
-        if arm.state is not _State.TRIED:
-            return False
-        arm.state = _State.PROBING
-        return True
+    def abandoned(self, index: int, *, probe: bool) -> bool:
+        """The caller left, or its deadline passed, before the arm's outcome was known: it proves nothing."""
+        if probe:
+            self._arms[index].state = _State.PROBING
+        return probe
 
     def tick(self) -> bool:
         """Lets arms whose time has come be probed."""

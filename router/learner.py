@@ -23,6 +23,7 @@ from prometheus_client import Counter
 
 from protos.errors import CallError, ResourceExhausted
 from router.call import Add, Credit, Decision, Reward, Vector
+from router.config import GREATEST
 from router.config import Route as Settings
 from router.errors import AlreadyRewarded, BadReward, NotRecorded, UnknownDecision, UnknownRoute, listed
 from router.ids import time_of
@@ -192,6 +193,9 @@ class Learner:
             outcomes = iter(await self._in_thread(lambda: self._write(decisions, rewards)))
         except BaseException as error:
             decisions.extend(self._decisions)
+            while len(decisions) > MOST_WAITING:
+                decisions.popleft()
+                self._metrics.dropped.inc()
             self._decisions = decisions
             refused = NotRecorded(str(error))
             for commit in commits:
@@ -294,8 +298,8 @@ def check_reward(route: str, settings: Settings, reward: Reward) -> None:
             raise BadReward(
                 f"metrics: route {route!r} declares {listed(settings.metrics) or 'none'}, not {name[:100]!r}"
             )
-        if not math.isfinite(value):
-            raise BadReward(f"metrics: {name} must be a finite number")
+        if not abs(value) <= GREATEST:
+            raise BadReward(f"metrics: {name} must be a number from {-GREATEST} to {GREATEST}")
     if reward.truth is not None and not math.isfinite(reward.truth):
         raise BadReward("truth: must be a finite number")
 

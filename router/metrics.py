@@ -20,6 +20,9 @@ class Metrics:
         self.requests = Counter(
             "croupier_requests", "Inference requests answered, by gRPC status.", (*arm, "code"), registry=registry
         )
+        self.unknown_routes = Counter(
+            "croupier_unknown_route_requests", "Requests for routes that there are not.", registry=registry
+        )
         self.seconds = Histogram(
             "croupier_request_seconds", "Time an arm took to answer.", arm, registry=registry, buckets=BUCKETS
         )

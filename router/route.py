@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits import Draw, Fitted, Policy
-from protos.errors import CallError, Fault
+from protos.errors import CallError, DeadlineExceeded, Fault
 from protos.messages import ModelInferResponse
 from router.call import Call, Decision, Handler, Reply, Vector
 from router.config import Route as Settings
@@ -75,23 +75,25 @@ class Route:
     async def __call__(self, call: Call) -> Reply:
         decision, index = self.decide(call.unit, call.context)
         guard = self.guard
-        if guard.drawn(index):
+        probe = guard.drawn(index)
+        if probe:
             self.changed(self.name)
         try:
             reply = await self.arms[index].handler(call)
-        except CallError as error:
-            if guard.succeeded(index) if error.fault is Fault.CLIENT else guard.failed(index):
+        except (asyncio.CancelledError, DeadlineExceeded):
+            if guard.abandoned(index, probe=probe):
                 self.changed(self.name)
             raise
-        except asyncio.CancelledError:
-            if guard.abandoned(index):
+        except CallError as error:
+            outcome = guard.succeeded if error.fault is Fault.CLIENT else guard.failed
+            if outcome(index, probe=probe):
                 self.changed(self.name)
             raise
         except Exception:
-            if guard.failed(index):
+            if guard.failed(index, probe=probe):
                 self.changed(self.name)
             raise
-        if guard.succeeded(index):
+        if guard.succeeded(index, probe=probe):
             self.changed(self.name)
         if self.settings.strict_log:
             await self.log.committed(decision)
@@ -135,6 +137,7 @@ class Routes:
         self.current = {**self.current, route.name: route}
 
     def guard_changed(self, name: str) -> None:
-        """Publishes what the guard of a route allows now."""
-        route = self.current[name]
-        self.publish(replace(route, allowed=route.guard.allowed()))
+        """Publishes what the guard of a route allows now; the route may be gone since the call came."""
+        route = self.current.get(name)
+        if route is not None:
+            self.publish(replace(route, allowed=route.guard.allowed()))

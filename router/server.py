@@ -59,7 +59,7 @@ async def serve_router(path: Path, config: Config, started: Callable[[str, str],
     connections = Connections(Models(Path(config.models), registry) if config.models else None)
     new_id = DecisionIds(time.time, os.urandom(6))
     table = Table(path, routes, learner, connections, metrics, clock=time.time, new_id=new_id)
-    service = RouterService(routes, lambda: table.handlers, learner, time.time, version("croupier"))
+    service = RouterService(routes, lambda: table.handlers, learner, metrics, time.time, version("croupier"))
 
     async def reload() -> None:
         try:

@@ -26,12 +26,16 @@ from protos.v2 import v2_methods
 from router.call import Call, Handler, Reward, Vector
 from router.errors import UnknownRoute
 from router.learner import REWARD, Learner, metric_layout
+from router.metrics import Metrics
 from router.route import Route, Routes
 from router.stores import DECISIONS
 from router.wire import SERVICE, UNIT, UNIT_HEADER
 
 _UNIT_HEADER = UNIT_HEADER.encode()
 _LONGEST_UNIT = 1024
+
+MOST_ITEMS = 10_000
+"""Rewards in one batch: more would keep the commit of everybody else's waiting."""
 
 
 class RouterService:
@@ -42,6 +46,7 @@ class RouterService:
         routes: Routes,
         handlers: Callable[[], Mapping[str, Handler]],
         learner: Learner,
+        metrics: Metrics,
         clock: Callable[[], float],
         version: str,
     ) -> None:
@@ -49,6 +54,7 @@ class RouterService:
         self._routes = routes
         self._handlers = handlers
         self._learner = learner
+        self._metrics = metrics
         self._clock = clock
         self._version = version
         self.draining = False
@@ -91,6 +97,7 @@ class RouterService:
         name = request.model_name
         handler = self._handlers().get(name)
         if handler is None:
+            self._metrics.unknown_routes.inc()
             raise UnknownRoute(name, self._routes.current)
         if request.model_version:
             raise NotFound(f"route {name!r} has no versions; its arms may: leave model_version empty")
@@ -143,6 +150,8 @@ class RouterService:
 
     async def feedback_batch(self, request: FeedbackBatchRequest) -> FeedbackBatchResponse:
         """Counts many rewards in one commit; each item has its own outcome."""
+        if len(request.items) > MOST_ITEMS:
+            raise InvalidArgument(f"items: at most {MOST_ITEMS} in a batch, got {len(request.items)}")
         response = FeedbackBatchResponse()
         for outcome in await self._learner.feedback([self._reward(item) for item in request.items]):
             if isinstance(outcome, CallError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from router.layers.metrics import measured
 from router.learner import Learner
 from router.metrics import Metrics
 from router.route import Arm, Route, Routes
+from router.stores import StoreError
 from router.upstreams.connections import Connections
 
 FIXED = ("listen", "admin", "models", "store", "flush_seconds", "refresh_seconds")
@@ -54,20 +56,22 @@ class Table:
         self._clock = clock
         self._new_id = new_id
         self._config: Config | None = None
+        self._loading = asyncio.Lock()  # two at a time would close each other's upstreams
 
     async def load(self, config: Config) -> None:
         """Serves a configuration. Raises ConfigError, and then nothing has changed."""
-        self._check_fixed(config)
-        try:
-            built = [await self._build(name, settings) for name, settings in config.routes.items()]
-        except BaseException:
-            await self._connections.keep_only(_arms(self._config))
-            raise
-        handlers = {route.name: self._handler(route.name, config) for route in built}
-        self._routes.current = {route.name: route for route in built}
-        self.handlers = handlers
-        self._config = config
-        await self._connections.keep_only(_arms(config))
+        async with self._loading:
+            self._check_fixed(config)
+            try:
+                built = [await self._build(name, settings) for name, settings in config.routes.items()]
+            except BaseException:
+                await self._connections.keep_only(_arms(self._config))
+                raise
+            handlers = {route.name: self._handler(route.name, config) for route in built}
+            self._routes.current = {route.name: route for route in built}
+            self.handlers = handlers
+            self._config = config
+            await self._connections.keep_only(_arms(config))
 
     async def reload(self) -> None:
         """Reads the file again. Raises ConfigError, and then nothing has changed."""
@@ -105,7 +109,10 @@ class Table:
             version="",
             allowed=guard.allowed(),
         )
-        return await self._learner.fit(route)
+        try:
+            return await self._learner.fit(route)
+        except StoreError as error:
+            raise ConfigError(f"{self._path}: routes.{name}: {error}") from None
 
     async def _arm(self, route: str, name: str, settings: Settings) -> Arm:
         try:

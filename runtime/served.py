@@ -66,7 +66,7 @@ class Served:
         return response
 
     async def _answer(self, request: ModelInferRequest, deadline: float | None) -> ModelInferResponse:
-        wanted = self._wanted(request)
+        wanted = self._wanted(request) if request.outputs else None
         arrays = inputs_of(request)
         rows = self._check(arrays)
         key = tuple([arrays[name].shape[1:] for name in self._free]) if self._free else None

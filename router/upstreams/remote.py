@@ -49,7 +49,7 @@ class Remote:
         self._infer: Any = self._channel.unary_unary(SERVICE + "ModelInfer")
 
     async def __call__(self, call: Call) -> Reply:
-        metadata = [(name, call.metadata[name]) for name in _PASSED_ON if name in call.metadata]
+        metadata = [(name, value) for name in _PASSED_ON if (value := call.metadata.get(name)) and _is_sent(value)]
         timeout = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
         try:
             body: bytes = await self._infer(call.body + self._name, timeout=timeout, metadata=metadata)
@@ -78,7 +78,7 @@ class Remote:
         await self._channel.close(grace=30)
 
     def _translated(self, error: grpc.aio.AioRpcError) -> Exception:
-        """The error in our words: what the client did wrong stays its fault; a model missing there is a failure here."""
+        """The error in our words: what the client did wrong stays its fault; a model missing there is the arm's."""
         code, details = Code[error.code().name], error.details() or ""
         if code is Code.INVALID_ARGUMENT:
             return InvalidArgument(details)
@@ -90,3 +90,8 @@ class Remote:
         return UpstreamError(
             message, code if code is Code.UNAVAILABLE else Code.INTERNAL, retry=code is Code.UNAVAILABLE
         )
+
+
+def _is_sent(value: str) -> bool:
+    """Whether gRPC takes a value as metadata: HTTP allows more, and the call must not fail for it."""
+    return value.isascii() and value.isprintable()

@@ -10,7 +10,7 @@ try:
     from rich.console import Console
     from rich.progress import Progress
 except ModuleNotFoundError as missing:
-    sys.exit(f"runtime.finance shows its tables with `rich`, and {missing.name} is not installed: croupier[demo]")
+    sys.exit(f"the tables are drawn by `rich`, and {missing.name} is not installed: pip install 'croupier[demo]'")
 
 from runtime.finance.builds import build, held_out
 from runtime.finance.report import accuracy_table, on_bars, paired_table, strategy_table
@@ -24,11 +24,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     console = Console()
     try:
-        with Progress(console=console, transient=True) as bars:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
             built = build(options.out, progress=on_bars(bars), quick=options.quick)
         test = held_out()
     except ModuleNotFoundError as missing:
         sys.exit(str(missing))
+    except OSError as error:
+        sys.exit(f"{options.out}: models cannot be kept there: {error}")
     console.print("reused: same code, data and seed" if built.reused else "trained", "in", str(options.out))
     for table in (accuracy_table(built, test), paired_table(built, test), strategy_table(built, test)):
         console.print(table)

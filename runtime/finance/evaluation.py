@@ -61,9 +61,19 @@ def report(samples: Samples, probability: NDArray[np.float32]) -> Report:
     return Report(of(np.ones(len(samples), dtype=np.bool_)), of(~samples.turbulent), of(samples.turbulent))
 
 
+def decisions(probability: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Is a high range expected? [n], from probabilities [n]: where it is likelier than not."""
+    return np.asarray(probability > 0.5)  # noqa: PLR2004 - the even chance
+
+
 def correct(label: NDArray[np.bool_], probability: NDArray[np.float32]) -> NDArray[np.float64]:
-    """1.0 where the decision at one half was right, else 0.0: [n]."""
-    return np.asarray((probability > 0.5) == label, np.float64)  # noqa: PLR2004 - the even chance
+    """1.0 where the decision was right, else 0.0: [n]."""
+    return np.asarray(decisions(probability) == label, np.float64)
+
+
+def brier(label: NDArray[np.bool_], probability: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Squared error of each probability, [n]."""
+    return (probability.astype(np.float64) - label) ** 2
 
 
 def score(label: NDArray[np.bool_], probability: NDArray[np.float32], day: NDArray[np.datetime64]) -> Score:
@@ -78,6 +88,7 @@ def score(label: NDArray[np.bool_], probability: NDArray[np.float32], day: NDArr
     # The count of independent rows that would give this standard error; never more than there are.
     effective = min(len(label), accuracy * (1 - accuracy) / error**2) if error > 0 else len(label)
     low, high = wilson(accuracy, effective)
+    # A probability that float32 rounded to 0 or 1 must not cost an infinite loss.
     chance = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
     return Score(
         rows=len(label),
@@ -85,7 +96,7 @@ def score(label: NDArray[np.bool_], probability: NDArray[np.float32], day: NDArr
         low=low,
         high=high,
         base_rate=float(max(label.mean(), 1 - label.mean())),
-        brier=float(np.mean((chance - label) ** 2)),
+        brier=float(brier(label, probability).mean()),
         log_loss=float(-np.mean(np.log(np.where(label, chance, 1 - chance)))),
     )
 

@@ -73,8 +73,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int = 16, heads: int = 2, dropout: float = 0.2) -> None:
         super().__init__()
-        self.heads = heads
-        self.scale = 1.0 / math.sqrt(width // heads)
+        self.heads, self.head_width = heads, width // heads
+        self.scale = 1.0 / math.sqrt(self.head_width)
         self.embed = nn.Linear(FEATURES, width)
         self.position = nn.Parameter(0.02 * torch.randn(WINDOW, width))
         self.norm = nn.LayerNorm(width)
@@ -103,7 +103,7 @@ class Attention(nn.Module):
         return self.logit(torch.cat([self.last(today + self.feed(today)), window[:, -1]], dim=-1))
 
     def _by_head(self, states: Tensor) -> Tensor:
-        return states.view(states.shape[0], states.shape[1], self.heads, -1).transpose(1, 2)
+        return states.view(states.shape[0], states.shape[1], self.heads, self.head_width).transpose(1, 2)
 
 
 class Probability(nn.Module):

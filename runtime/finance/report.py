@@ -12,9 +12,9 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from runtime.finance.builds import Build, Progress
-from runtime.finance.evaluation import Score, correct, paired, report
+from runtime.finance.evaluation import Z95, Difference, Score, brier, correct, decisions, paired, report
 from runtime.finance.export import Exported
-from runtime.finance.features import NAMES, turbulent
+from runtime.finance.features import NAMES
 from runtime.finance.recipes import RECIPES
 from runtime.finance.strategy import exposures, performance, results_bps
 from runtime.finance.task import Samples
@@ -71,20 +71,28 @@ def accuracy_table(build: Build, test: Samples) -> Table:
 
 
 def paired_table(build: Build, test: Samples) -> Table:
-    """Each model's accuracy minus the linear one's, on the same days, in points; and the chance of that by luck."""
-    rivals = [name for name in build.names if name != "logistic"]
-    table = Table(title="Accuracy minus logistic's, points (p of no difference, paired)", title_justify="left")
+    """Model minus rival on the same days: accuracy in points, and 1000 times the Brier score.
+
+    Everyone's rival is the linear model; a specialist's is also the same network trained on all days. In brackets the
+    p of there being no difference; it does not know that several models were compared.
+    """
+    pairs = [(name, "logistic") for name in build.names if name != "logistic"]
+    pairs += [("calm", "lstm"), ("turbulent", "lstm")]
+    table = Table(
+        title="Model minus rival, paired: points of accuracy; Brier × 1000, lower is better (p of no difference)",
+        title_justify="left",
+    )
     table.add_column("model")
-    for heading in ("all days", "calm days", "turbulent days"):
+    table.add_column("rival")
+    for heading in ("all days", "calm days", "turbulent days", "Brier, all days"):
         table.add_column(heading, justify="right")
     right = {name: correct(test.label, probability) for name, probability in build.probability.items()}
-    rough = turbulent(test.features)
-    for name in rivals:
-        cells = []
-        for mask in (np.ones_like(rough), ~rough, rough):
-            gain = paired(right[name][mask], right["logistic"][mask], test.day[mask])
-            cells.append(f"{100 * gain.mean:+.1f} ± {196 * gain.error:.1f} ({gain.p:.2f})")
-        table.add_row(name, *cells)
+    loss = {name: brier(test.label, probability) for name, probability in build.probability.items()}
+    for name, rival in pairs:
+        masks = (np.ones(len(test), np.bool_), ~test.turbulent, test.turbulent)
+        gains = [paired(right[name][mask], right[rival][mask], test.day[mask]) for mask in masks]
+        losses = paired(loss[name], loss[rival], test.day)
+        table.add_row(name, rival, *(_difference(gain, 100) for gain in gains), _difference(losses, 1000))
     return table
 
 
@@ -96,13 +104,17 @@ def strategy_table(build: Build, test: Samples) -> Table:
     for heading in ("bp a day", "volatility", "Sharpe", "worst fall"):
         table.add_column(heading, justify="right")
     own = test.index == "sp500"
-    held = {name: exposures(probability[own] > 0.5) for name, probability in build.probability.items()}  # noqa: PLR2004 - the even chance
-    held |= {RULE: exposures(persistence(test)[own] > 0), "buy and hold": np.ones(own.sum())}
+    held = {name: exposures(decisions(probability[own])) for name, probability in build.probability.items()}
+    held |= {RULE: exposures(decisions(persistence(test)[own])), "buy and hold": np.ones(own.sum())}
     for name, exposure in held.items():
         result = performance(results_bps(exposure, test.next_return[own]))
         sharpe = f"{result.sharpe:.2f} ± {result.sharpe_error:.2f}"
         table.add_row(name, f"{result.mean_bps:.2f}", f"{result.volatility:.1%}", sharpe, f"{result.drawdown:.1%}")
     return table
+
+
+def _difference(difference: Difference, unit: float) -> str:
+    return f"{unit * difference.mean:+.1f} ± {unit * Z95 * difference.error:.1f} ({difference.p:.3f})"
 
 
 def _interval(score: Score) -> str:

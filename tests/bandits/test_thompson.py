@@ -28,7 +28,8 @@ def by_scipy(*posteriors: Pair, points: int = 10_000) -> np.ndarray:
     mode = np.log(a / b)
     t, h = np.linspace((mode - reach).max(), (mode + reach).max(), points, retstep=True)
     f = np.exp(a * special.log_expit(t) + b * special.log_expit(-t) - special.betaln(a, b))
-    F = np.maximum(special.betainc(a, b, special.expit(t)), 1e-300)
+    F = np.where(t < 0, special.betainc(a, b, special.expit(t)), special.betaincc(b, a, special.expit(-t)))
+    F = np.maximum(F, 1e-300)
     p: np.ndarray = h * np.sum(f * F.prod(axis=0) / F, axis=1)
     return p
 
@@ -80,12 +81,12 @@ def test_any_arms_agree_with_scipy(posteriors: list[Pair]) -> None:
 
 def test_the_vaguest_priors_agree_with_scipy() -> None:
     posteriors = [(0.1, 0.1), (0.1, 5), (0.2, 3), (4, 0.1)]
-    assert best(*posteriors) == pytest.approx(by_scipy(*posteriors, points=400_000), abs=1e-9)
+    assert best(*posteriors) == pytest.approx(by_scipy(*posteriors), abs=1e-9)
 
 
 def test_a_million_plays_agree_with_scipy() -> None:
     posteriors = [(1e6, 1e6), (1.001e6, 1e6), (5e5, 5.005e5), (20, 19)]
-    assert best(*posteriors) == pytest.approx(by_scipy(*posteriors, points=400_000), abs=1e-9)
+    assert best(*posteriors) == pytest.approx(by_scipy(*posteriors, points=20_000), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_extremes_stay_probabilities(posteriors: list[Pair]) -> None:
 
 
 @pytest.mark.parametrize("arms", [2, 3, 10, 100])
-@pytest.mark.parametrize("posterior", [(0.1, 0.1), (0.5, 0.5), (1, 1), (3, 400), (1e6, 1e6)])
+@pytest.mark.parametrize("posterior", [(0.1, 0.1), (0.5, 0.5), (0.5, 1e6), (1, 1), (3, 400), (1e6, 1e6)])
 def test_equal_arms_are_equally_likely(arms: int, posterior: Pair) -> None:
     assert best(*[posterior] * arms) == pytest.approx([1 / arms] * arms, abs=1e-11)
 
@@ -116,7 +117,7 @@ def test_a_hundred_unequal_arms_agree_with_scipy() -> None:
     plays = 10 ** rng.uniform(0, 4, 100)
     rates = rng.beta(2, 5, 100)
     posteriors = [(1 + n * rate, 1 + n * (1 - rate)) for n, rate in zip(plays, rates, strict=True)]
-    assert best(*posteriors) == pytest.approx(by_scipy(*posteriors, points=30_000), abs=1e-9)
+    assert best(*posteriors) == pytest.approx(by_scipy(*posteriors, points=6_000), abs=1e-9)
 
 
 def test_the_prior_is_added_to_what_was_learnt() -> None:
@@ -146,13 +147,14 @@ def test_more_plays_than_float64_counts_are_refused() -> None:
         Thompson().fit(np.array([(1, 0, 0), (1e17, 0, 0)], dtype=float))
 
 
+@pytest.mark.slow
 def test_mean_regret_is_that_of_thompson_sampling() -> None:
     """Three arms of .9, .8 and .7 over 1000 rounds: 11.08 ± .17 by 3000 runs of a plain sampler."""
     rates = np.array([0.9, 0.8, 0.7])
     rng = np.random.default_rng(20)
     policy, draw, everyone = Thompson(), Draw("regret", ["a", "b", "c"]), np.ones(3, dtype=bool)
     regrets = []
-    for run in range(200):
+    for run in range(120):
         sums = np.zeros((3, policy.width))
         for round_, luck in enumerate(rng.random(1000)):
             p = policy.fit(sums)(None, everyone)

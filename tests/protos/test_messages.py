@@ -27,8 +27,9 @@ from protos.tensors import add_inputs, inputs_of, outputs_of
 ours = ModelInferRequest(model_name="m", model_version="1", id="7")
 ours.parameters["flag"].bool_param = True
 ours.parameters["n"].int64_param = -3
-add_inputs(ours, {"x": np.float32([[1.5, np.nan]]), "t": np.array(["é", ""])}, raw=True)
-add_inputs(typed := ModelInferRequest(), {"a": np.float64([1]), "b": np.int8([-1]), "c": np.array([True])}, raw=False)
+add_inputs(ours, {"x": np.array([[1.5, np.nan]], np.float32), "t": np.array(["é", ""])}, raw=True)
+typed = ModelInferRequest()
+add_inputs(typed, {"a": np.ones(1), "b": np.array([-1], np.int8), "c": np.array([True])}, raw=False)
 for request in (ours, typed):
     echoed = theirs.ModelInferRequest.FromString(request.SerializeToString())
     assert ModelInferRequest.FromString(echoed.SerializeToString()) == request
@@ -84,7 +85,7 @@ def test_bytes_that_are_no_message_are_the_callers_fault():
 def test_fields_of_a_newer_protocol_survive_a_hop():
     """A router that parses and forwards must not drop what it does not know."""
     request = ModelInferRequest(model_name="m")
-    add_inputs(request, {"x": np.float32([1])}, raw=True)
+    add_inputs(request, {"x": np.array([1], np.float32)}, raw=True)
     newer = request.SerializeToString() + b"\xfa\x01\x03new"
     hop = ModelInferRequest.FromString(newer)
     hop.model_name = "n"

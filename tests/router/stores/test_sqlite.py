@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sqlite3
 import subprocess
 import sys
@@ -239,7 +238,7 @@ class TestForeignFiles:
         store.close()
         with Path(file).open("r+b") as damaged:
             damaged.seek(100)
-            damaged.write(os.urandom(1000))
+            damaged.write(b"\xff" * 1000)
         with pytest.raises(StoreError, match=r"croupier\.db .*malformed"):
             SQLiteStore(file)
 

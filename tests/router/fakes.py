@@ -1,0 +1,316 @@
+"""Stand-ins for what a router meets, and a whole router without sockets, models or disks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from prometheus_client import CollectorRegistry
+
+from bandits import Draw
+from protos.errors import CallError, DeadlineExceeded, InvalidArgument, NotFound
+from protos.grpc import Rpc
+from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
+from protos.tensors import add_inputs, add_outputs, inputs_of
+from router.call import Call, Credit, Decision, Reply, Reward, Vector
+from router.config import Arm as ArmSettings
+from router.config import Route as Settings
+from router.config import parse_config
+from router.guard import Guard
+from router.ids import DecisionIds
+from router.learner import Learner
+from router.metrics import Metrics
+from router.route import Arm, DecisionLog, Route, Routes
+from router.service import RouterService
+from router.stores import Store, StoreError
+from router.stores.memory import MemoryStore
+from router.table import Table
+from router.upstreams.connections import Connections
+
+NOW = 1_700_000_000.0
+SOON = 10.0  # seconds for what happens at once; only a broken test waits so long
+
+
+class FakeClock:
+    """Seconds that pass when told."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Held:
+    """A call that an upstream keeps back: wait until it has `arrived`, then `release` it."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self._released = asyncio.Event()
+
+    def release(self) -> None:
+        self._released.set()
+
+    async def wait(self) -> None:
+        self.arrived.set()
+        await self._released.wait()
+
+
+class FakeUpstream:
+    """A model that doubles its input "x" into "y", unless it is told to fail, or to wait, in the next calls."""
+
+    def __init__(self, model: str = "double", inputs: Iterable[tuple[str, str, list[int]]] = (("x", "FP64", [-1]),)):
+        self.model = model
+        self.inputs = list(inputs)
+        self.calls: list[Call] = []
+        self.is_ready = True
+        self.is_closed = False
+        self.away: CallError | None = None  # what its metadata raise
+        self._script: deque[Exception | Held] = deque()
+
+    def fail(self, error: Exception, times: int = 1) -> None:
+        """The next calls raise `error`."""
+        self._script.extend([error] * times)
+
+    def hold(self) -> Held:
+        """The next call waits."""
+        held = Held()
+        self._script.append(held)
+        return held
+
+    async def __call__(self, call: Call) -> Reply:
+        self.calls.append(call)
+        if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
+            raise DeadlineExceeded("too late")
+        step = self._script.popleft() if self._script else None
+        if isinstance(step, Held):
+            await step.wait()
+        elif step is not None:
+            raise step
+        return Reply(doubled(call.request, self.model).SerializeToString())
+
+    async def metadata(self) -> ModelMetadataResponse:
+        if self.away is not None:
+            raise self.away
+        told = ModelMetadataResponse(name=self.model, platform="fake")
+        for name, datatype, shape in self.inputs:
+            told.inputs.add(name=name, datatype=datatype, shape=shape)
+        told.outputs.add(name="y", datatype="FP64", shape=[-1])
+        return told
+
+    async def ready(self) -> bool:
+        return self.is_ready
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def doubled(request: ModelInferRequest, model: str) -> ModelInferResponse:
+    """What a model answers that takes "x" and gives "y", twice as much."""
+    arrays = inputs_of(request)
+    if list(arrays) != ["x"] or arrays["x"].dtype != np.float64 or arrays["x"].ndim != 1:
+        raise InvalidArgument("input 'x' must be there, FP64 and of one dimension, and no other")
+    response = ModelInferResponse(model_name=model, model_version="7", id=request.id)
+    add_outputs(response, {"y": 2 * arrays["x"]}, raw=True)
+    return response
+
+
+def infer_request(route: str, x: Sequence[float] = (1.0, 2.0), *, id: str = "") -> ModelInferRequest:
+    request = ModelInferRequest(model_name=route, id=id)
+    add_inputs(request, {"x": np.array(x, np.float64)}, raw=True)
+    return request
+
+
+def call_of(route: str, *, unit: str = "", context: Vector | None = None, **more: Any) -> Call:
+    request = infer_request(route, **more)
+    return Call(route, request, request.SerializeToString(), unit, context)
+
+
+class FakeModels:
+    """The models of this process: those in `upstreams`, each opened when an arm first asks for it."""
+
+    def __init__(self) -> None:
+        self.upstreams: dict[str, FakeUpstream] = {}
+        self.opened: list[str] = []
+        self.fault: Exception | None = None
+
+    async def upstream(self, model: str, version: str) -> Any:
+        await asyncio.sleep(0)  # as loading takes time, others have their turn
+        if self.fault is not None:
+            raise self.fault
+        if model not in self.upstreams:
+            raise NotFound(f"no model {model!r}")
+        self.opened.append(model)
+        return self.upstreams[model]
+
+
+class FlakyStore:
+    """A store that does not answer while it is `down`. `commits` counts those that succeeded."""
+
+    def __init__(self, inner: Store | None = None) -> None:
+        self.inner = inner or MemoryStore()
+        self.down = False
+        self.commits = 0
+
+    def _answer(self) -> Store:
+        if self.down:
+            raise StoreError("the disk is full")
+        return self.inner
+
+    def commit(self, decisions: Sequence[Decision], credits: Sequence[Credit]) -> list[bool]:
+        counted = self._answer().commit(decisions, credits)
+        self.commits += 1
+        return counted
+
+    def find(self, ids: Iterable[str]) -> dict[str, Decision]:
+        return self._answer().find(ids)
+
+    def rewards(self, ids: Iterable[str]) -> dict[str, Reward]:
+        return self._answer().rewards(ids)
+
+    def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
+        return self._answer().sums(route)
+
+    def version(self) -> int:
+        return self._answer().version()
+
+    def log(self, route: str) -> Iterator[tuple[Decision, Reward | None]]:
+        return self._answer().log(route)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class FakeLog:
+    """Keeps decisions in a list; those that must be committed wait until `durable` is set."""
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.durable = asyncio.Event()
+        self.fault: CallError | None = None
+
+    def record(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    async def committed(self, decision: Decision) -> None:
+        self.record(decision)
+        await self.durable.wait()
+        if self.fault is not None:
+            raise self.fault
+
+
+def make_route(
+    routes: Routes,
+    log: DecisionLog,
+    upstreams: Mapping[str, FakeUpstream],
+    *,
+    clock: FakeClock,
+    name: str = "credit",
+    **settings: Any,
+) -> Route:
+    """A route over fakes that has learnt nothing, published in `routes`; its guard keeps the time of `clock`."""
+    told = Settings(arms={arm: ArmSettings(model=arm) for arm in upstreams}, **settings)
+    guard = Guard(told.guard, len(upstreams), clock)
+    policy = told.policy.build(list(upstreams))
+    route = Route(
+        name=name,
+        settings=told,
+        arms=tuple(Arm(arm, upstream, upstream) for arm, upstream in upstreams.items()),
+        policy=policy,
+        draw=Draw(told.salt or name, list(upstreams)),
+        guard=guard,
+        log=log,
+        new_id=DecisionIds(clock, bytes(6)),
+        changed=routes.guard_changed,
+        fitted=policy.fit(np.zeros((len(upstreams), policy.width))),
+        version="nothing",
+        allowed=guard.allowed(),
+    )
+    routes.publish(route)
+    return route
+
+
+@asynccontextmanager
+async def learning(learner: Learner) -> AsyncIterator[Learner]:
+    """Runs a learner, and stops it."""
+    running = asyncio.create_task(learner.run())
+    try:
+        yield learner
+    finally:
+        learner.stop()
+        await asyncio.wait_for(running, SOON)
+
+
+async def settled(learner: Learner) -> None:
+    """Returns when all that was recorded so far is committed, and the policies are fitted to it."""
+    await learner.feedback([])  # answered by a commit
+    await learner.feedback([])  # answered by the next, so that the cycle of the first has ended
+
+
+class FakeRouter:
+    """All of a router but its sockets. Models are fakes, the store forgets."""
+
+    def __init__(self, folder: Path, store: Store | None = None) -> None:
+        self.path = folder / "routes.yaml"
+        self.clock = FakeClock()
+        self.store = store or MemoryStore()
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry)
+        self.routes = Routes()
+        self.models = FakeModels()
+        self.connections = Connections(self.models)  # type: ignore[arg-type]  # a fake
+        self.learner = Learner(
+            self.store, self.routes, self.metrics, self.clock, flush_seconds=0.01, refresh_seconds=0.0
+        )
+        self.table = Table(
+            self.path,
+            self.routes,
+            self.learner,
+            self.connections,
+            self.metrics,
+            clock=self.clock,
+            new_id=DecisionIds(self.clock, bytes(6)),
+        )
+        self.service = RouterService(self.routes, lambda: self.table.handlers, self.learner, self.clock, "1.2.3")
+
+    def has(self, *models: str) -> None:
+        """Models that can be served."""
+        for model in models:
+            self.models.upstreams[model] = FakeUpstream(model)
+
+    def write(self, text: str) -> None:
+        """Writes the configuration file: routes, indented or not, after the folder of models."""
+        self.path.write_text(f"models: .\n{text}")
+
+    async def load(self, text: str) -> None:
+        """Writes the file and serves it."""
+        self.write(text)
+        await self.table.load(parse_config(yaml.safe_load(self.path.read_text()), self.path))
+
+    async def infer(self, route: str, *, rpc: Rpc | None = None, **more: Any) -> ModelInferResponse:
+        """Asks a route as a client does."""
+        body = infer_request(route, **more).SerializeToString()
+        return ModelInferResponse.FromString(await self.service.infer(body, rpc or Rpc([])))
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+@asynccontextmanager
+async def router(folder: Path, text: str, *models: str, store: Store | None = None) -> AsyncIterator[FakeRouter]:
+    """A router that serves a configuration and learns, with these models."""
+    fake = FakeRouter(folder, store)
+    fake.has(*models)
+    await fake.load(text)
+    async with learning(fake.learner):
+        yield fake
+    fake.learner.close()

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bandits import EpsilonGreedy, Split, Thompson
+from protos.errors import Code, Fault
+from router.config import (
+    Arm,
+    Config,
+    EpsilonGreedyPolicy,
+    Guard,
+    Metric,
+    Range,
+    Route,
+    SplitPolicy,
+    ThompsonPolicy,
+    read_config,
+)
+from router.errors import ConfigError
+
+COMPLETE = """
+listen: 0.0.0.0:9000
+admin: "[::1]:9001"
+models: models
+store: sqlite:data.db
+flush_seconds: 0.1
+refresh_seconds: 1
+request_log: true
+routes:
+  credit:
+    arms:
+      champion: {model: scorecard, version: "3"}
+      challenger: {model: forest, target: forest.models:8081}
+    policy:
+      kind: split
+      weights: {champion: 90, challenger: 10}
+    reward: {low: -1, high: 2.5}
+    metrics:
+      pnl: {unit: GBP}
+    guard: {failures: 5, seconds: 1, longest_seconds: 60}
+    sticky: true
+    salt: "2024"
+    strict_log: true
+    max_in_flight: 100
+  momentum:
+    arms: {slow: {model: slow}, fast: {model: fast}}
+    policy: {kind: thompson, alpha: 2, beta: 3}
+  greedy:
+    arms: {one: {model: slow}}
+    policy: {kind: epsilon_greedy, epsilon: 0.05}
+"""
+
+SMALL = """
+routes:
+  r:
+    arms:
+      a: {model: m, target: "h:1"}
+      b: {model: n, target: "h:2"}
+"""
+"""A right one. What is indented by four goes into its route."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    return tmp_path / "routes.yaml"
+
+
+def read(path: Path, text: str) -> Config:
+    path.write_text(text)
+    return read_config(path)
+
+
+def test_a_complete_file(path: Path):
+    folder = path.parent
+    assert read(path, COMPLETE) == Config(
+        listen="0.0.0.0:9000",
+        admin="[::1]:9001",
+        models=str(folder / "models"),
+        store=f"sqlite:{folder / 'data.db'}",
+        flush_seconds=0.1,
+        refresh_seconds=1.0,
+        request_log=True,
+        routes={
+            "credit": Route(
+                arms={
+                    "champion": Arm(model="scorecard", version="3"),
+                    "challenger": Arm(model="forest", target="forest.models:8081"),
+                },
+                policy=SplitPolicy(weights={"champion": 90.0, "challenger": 10.0}),
+                reward=Range(low=-1.0, high=2.5),
+                metrics={"pnl": Metric(unit="GBP")},
+                guard=Guard(failures=5, seconds=1.0, longest_seconds=60.0),
+                sticky=True,
+                salt="2024",
+                strict_log=True,
+                max_in_flight=100,
+            ),
+            "momentum": Route(
+                arms={"slow": Arm(model="slow"), "fast": Arm(model="fast")}, policy=ThompsonPolicy(alpha=2.0, beta=3.0)
+            ),
+            "greedy": Route(arms={"one": Arm(model="slow")}, policy=EpsilonGreedyPolicy(epsilon=0.05)),
+        },
+    )
+
+
+def test_a_small_file_gets_equal_shares_and_a_store_beside_it(path: Path):
+    config = read(path, SMALL)
+    assert config.store == f"sqlite:{path.parent / 'croupier.db'}"
+    assert config.models == ""
+    assert config.routes["r"].policy == SplitPolicy()
+    assert config.routes["r"].policy.build(["a", "b"]) == Split(weights=(1.0, 1.0))
+
+
+def test_policies_are_built_for_the_arms_in_their_order():
+    split = SplitPolicy(weights={"b": 3.0, "a": 1.0})
+    assert split.build(["a", "b"]) == Split(weights=(1.0, 3.0))
+    assert EpsilonGreedyPolicy(epsilon=0.2).build(["a"]) == EpsilonGreedy(epsilon=0.2)
+    assert ThompsonPolicy(alpha=2.0).build(["a"]) == Thompson(alpha=2.0, beta=1.0)
+
+
+@pytest.mark.parametrize("store", ["memory:", "redis://host/0", "sqlite:", "sqlite::memory:", "sqlite:/var/lib/c.db"])
+def test_only_a_relative_path_of_a_store_starts_at_the_file(path: Path, store: str):
+    assert read(path, SMALL + f'store: "{store}"').store == store
+
+
+def test_paths_start_at_the_file_and_not_at_the_working_folder(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(path.parent / "models")
+    path.write_text(COMPLETE)
+    assert read_config(Path("../routes.yaml")).models == str(path.parent / "models")
+
+
+def test_yamls_anchors_and_merges_are_understood(path: Path):
+    text = SMALL.replace("a: {", "a: &a {").replace('b: {model: n, target: "h:2"}', "b: {<<: *a, model: n}")
+    arms = read(path, text).routes["r"].arms
+    assert arms["b"] == Arm(model="n", target="h:1")
+
+
+WRONG = {
+    "nothing": ("", "expected a mapping with the key routes"),
+    "a list": ("- routes", "expected a mapping with the key routes"),
+    "no routes": ("listen: 0.0.0.0:1", "routes: expected a mapping from names"),
+    "routes that are empty": ("routes: {}", "routes: at least one route is needed"),
+    "routes in a list": ("routes: [r]", "routes: expected a mapping from names"),
+    "a route that is nothing": ("routes: {r: }", "routes.r: expected a mapping with the key arms"),
+    "a route without arms": ("routes: {r: {sticky: true}}", "routes.r.arms: expected a mapping from names"),
+    "arms that are empty": ("routes: {r: {arms: {}}}", "routes.r.arms: at least one arm is needed"),
+    "an arm that is a name": ("routes: {r: {arms: {a: m}}}", "routes.r.arms.a: Expected `object`, got `str`"),
+    "an arm without model": ("routes: {r: {arms: {a: {target: 'h:1'}}}}", "routes.r.arms.a: .* required field `model`"),
+    "an empty model": ("routes: {r: {arms: {a: {model: ''}}}}", "routes.r.arms.a.model: must not be empty"),
+    "a target without port": (
+        "routes: {r: {arms: {a: {model: m, target: host}}}}",
+        "routes.r.arms.a.target: expected HOST:PORT, got 'host'",
+    ),
+    "a target with too high a port": (
+        "routes: {r: {arms: {a: {model: m, target: 'host:65536'}}}}",
+        "routes.r.arms.a.target: expected HOST:PORT",
+    ),
+    "an unknown key": (SMALL + "colour: red", "unknown field `colour`"),
+    "an unknown key of a route": (SMALL + "    polcy: {}", "routes.r: .*unknown field `polcy`"),
+    "an unknown key of an arm": (
+        "routes: {r: {arms: {a: {model: m, url: x}}}}",
+        "routes.r.arms.a: .*unknown field `url`",
+    ),
+    "an unknown key of a policy": (
+        SMALL + "    policy: {kind: thompson, gamma: 1}",
+        "routes.r.policy: .*unknown field `gamma`",
+    ),
+    "an unknown key of a guard": (SMALL + "    guard: {second: 1}", "routes.r.guard: .*unknown field `second`"),
+    "an unknown key of a reward": (SMALL + "    reward: {max: 1}", "routes.r.reward: .*unknown field `max`"),
+    "an unknown key of a metric": (
+        SMALL + "    metrics: {pnl: {unit: GBP, scale: 2}}",
+        "routes.r.metrics.pnl: .*unknown field `scale`",
+    ),
+    "a metric without unit": (SMALL + "    metrics: {pnl: {}}", "routes.r.metrics.pnl: .*required field `unit`"),
+    "a key given twice": (SMALL + "    sticky: true\n    sticky: false", "not YAML: the key 'sticky' is given twice"),
+    "a route given twice": ("routes: {r: {}, r: {}}", "not YAML: the key 'r' is given twice"),
+    "a key that is a list": ("routes: {[a]: 1}", "not YAML: a key must be a plain text"),
+    "a key that is a number": (SMALL + "7: 8", "a key is not a text; quote it"),
+    "a key of weights that is a number": (
+        SMALL + "    policy: {kind: split, weights: {1: 1}}",
+        "routes.r.policy.weights: a key is not a text; quote it",
+    ),
+    "a key that YAML takes for true": ("routes: {on: {}}", "routes: True is not a name: .*quoted if numeric"),
+    "no policy's kind": (SMALL + "    policy: {kind: roulette}", "routes.r.policy.kind: .*'roulette'"),
+    "a policy without kind": (SMALL + "    policy: {epsilon: 0.1}", "routes.r.policy: .*required field `kind`"),
+    "weights of other arms": (
+        SMALL + "    policy: {kind: split, weights: {a: 1, c: 1}}",
+        r"routes.r.policy: weights: give one for each arm \(a, b\)",
+    ),
+    "a weight too few": (
+        SMALL + "    policy: {kind: split, weights: {a: 1}}",
+        r"routes.r.policy: weights: give one for each arm \(a, b\)",
+    ),
+    "a weight below 0": (
+        SMALL + "    policy: {kind: split, weights: {a: -1, b: 1}}",
+        "routes.r.policy: weights: must be finite and not below 0",
+    ),
+    "a weight that is no number": (
+        SMALL + "    policy: {kind: split, weights: {a: .nan, b: 1}}",
+        "routes.r.policy: weights: must be finite",
+    ),
+    "weights that are all 0": (
+        SMALL + "    policy: {kind: split, weights: {a: 0, b: 0}}",
+        "routes.r.policy: weights: one at least must be above 0",
+    ),
+    "epsilon above 1": (
+        SMALL + "    policy: {kind: epsilon_greedy, epsilon: 1.5}",
+        "routes.r.policy: epsilon: .*1.5",
+    ),
+    "epsilon that is no number": (
+        SMALL + "    policy: {kind: epsilon_greedy, epsilon: .nan}",
+        "routes.r.policy: epsilon",
+    ),
+    "a prior of 0": (SMALL + "    policy: {kind: thompson, alpha: 0}", "routes.r.policy: alpha: "),
+    "a reward upside down": (SMALL + "    reward: {low: 1, high: 0}", r"routes.r.reward: low \(1.0\) must be below high"),
+    "a reward without width": (SMALL + "    reward: {low: 1, high: 1}", "routes.r.reward: low .* must be below high"),
+    "a reward that is no number": (SMALL + "    reward: {low: .nan}", "routes.r.reward: low and high must be numbers"),
+    "a reward without end": (SMALL + "    reward: {high: .inf}", "routes.r.reward: low and high must be numbers"),
+    "a reward whose square is infinite": (
+        SMALL + "    reward: {high: 1.0e+200}",
+        "routes.r.reward: low and high must be numbers from -1e[+]100 to 1e[+]100",
+    ),
+    "a text for a number": (SMALL + "    reward: {high: much}", "routes.r.reward.high: Expected `float`, got `str`"),
+    "a number for a text": (SMALL + "    salt: 2024", "routes.r.salt: Expected `str`, got `int`"),
+    "a number for yes": (SMALL + "    sticky: 1", "routes.r.sticky: Expected `bool`, got `int`"),
+    "a salt that cannot be hashed": (SMALL + '    salt: "a\\0b"', "routes.r.salt: .*NUL"),
+    "a fraction of a failure": (SMALL + "    guard: {failures: 1.5}", "routes.r.guard.failures: Expected `int`"),
+    "no failures": (SMALL + "    guard: {failures: 0}", "routes.r.guard.failures: must be above 0, got 0"),
+    "seconds below 0": (SMALL + "    guard: {seconds: -1}", "routes.r.guard.seconds: must be above 0"),
+    "a longest that is shorter": (
+        SMALL + "    guard: {seconds: 9, longest_seconds: 8}",
+        "routes.r.guard.longest_seconds: must not be below guard.seconds",
+    ),
+    "a longest that is no number": (
+        SMALL + "    guard: {longest_seconds: .nan}",
+        "routes.r.guard.longest_seconds: must not be below guard.seconds",
+    ),
+    "nobody in flight": (SMALL + "    max_in_flight: 0", "routes.r.max_in_flight: must be above 0"),
+    "a flush that never comes": (SMALL + "flush_seconds: .inf", "flush_seconds: must be above 0"),
+    "a refresh at once": (SMALL + "refresh_seconds: 0", "refresh_seconds: must be above 0"),
+    "an address without port": (SMALL + "listen: localhost", "listen: expected HOST:PORT, got 'localhost'"),
+    "an address that is a port": (SMALL + "admin: ':8082'", "admin: expected HOST:PORT"),
+    "a missing folder of models": (SMALL + "models: nowhere", "models: .*nowhere is not a folder"),
+    "models that are a file": (SMALL + "models: routes.yaml", "models: .*routes.yaml is not a folder"),
+    "an arm that needs models": (
+        "routes: {r: {arms: {a: {model: m}}}}",
+        "models: a folder of models is needed, for the arms without a target: r.a",
+    ),
+    "a route's name with a slash": ("routes: {a/b: {}}", "routes: 'a/b' is not a name"),
+    "a route's name that is too long": (f"routes: {{{'r' * 101}: {{}}}}", "routes: 'rrr.*' is not a name"),
+    "an arm's name with a space": ("routes: {r: {arms: {a b: {}}}}", "routes.r.arms: 'a b' is not a name"),
+    "an arm's name that is a number": ("routes: {r: {arms: {1: {}}}}", "routes.r.arms: 1 is not a name"),
+    "a metric's name that is not English": (
+        SMALL + "    metrics: {é: {unit: x}}",
+        "routes.r.metrics: 'é' is not a name",
+    ),
+    "what is not YAML": ("routes: [", "not YAML: "),
+    "YAML that makes objects": ("routes: !!python/object:os.system {}", "not YAML: "),
+    "YAML that goes round": ("&a {a: *a}", "not YAML: .*recursive"),
+    "what is not text": ("routes: \x07", "not YAML: "),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_is_refused_with_file_and_key(path: Path, text: str, sentence: str):
+    with pytest.raises(ConfigError, match=f"^{path}: .*{sentence}") as refused:
+        read(path, text)
+    assert (refused.value.code, refused.value.fault) == (Code.FAILED_PRECONDITION, Fault.SERVER)
+
+
+def test_a_file_that_cannot_be_read_is_named(path: Path):
+    with pytest.raises(ConfigError, match=f"^{path}: cannot be read"):
+        read_config(path)
+    path.write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(ConfigError, match=f"^{path}: cannot be read"):
+        read_config(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(path.parent)
+
+
+def test_a_configuration_cannot_be_changed(path: Path):
+    config = read(path, SMALL)
+    with pytest.raises(AttributeError):
+        config.routes["r"].salt = "other"  # type: ignore[misc]  # that is the test
