@@ -20,7 +20,7 @@ help: ## lists the commands
 demo: $(READY) ## serves the financial models, replays held-out days through the router, prints the report (QUICK=1: a short one)
 	@$(BIN)/python -m router.demo $(if $(QUICK),--quick)
 
-serve: $(READY) ## the same service, up until stopped, with a dashboard
+serve: $(READY) ## the same service, up until stopped
 	@$(BIN)/python -m router.demo --serve
 
 test: $(READY) ## unit, contract and end-to-end tests, with real processes and real clients

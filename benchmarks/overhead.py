@@ -63,7 +63,7 @@ def write_model(folder: Path) -> None:
     ]
     home = folder / "mlp"
     home.mkdir(parents=True)
-    torch.jit.script(torch.nn.Sequential(*layers)).save(str(home / "model.pt"))
+    torch.jit.save(torch.jit.script(torch.nn.Sequential(*layers)), home / "model.pt")
     settings = {
         "name": "mlp",
         "implementation": "runtime.TorchScriptModel",

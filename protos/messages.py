@@ -96,7 +96,7 @@ def parse(message: type[_M], body: bytes) -> _M:
 
 
 def _classes() -> dict[str, Any]:
-    pool = descriptor_pool.DescriptorPool()
+    pool: Any = descriptor_pool.DescriptorPool()
     files = descriptor_pb2.FileDescriptorSet.FromString((Path(__file__).parent / "descriptors.binpb").read_bytes())
     classes = {}
     for file in files.file:

@@ -1,0 +1,705 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from protos.errors import Code, Fault, ResourceExhausted
+from router import learner as module
+from router.call import Decision, Reward, Vector
+from router.config import EpsilonGreedyPolicy, Guard, Metric, Range, SplitPolicy, ThompsonPolicy
+from router.errors import AlreadyRewarded, BadReward, NotRecorded, UnknownDecision, UnknownRoute
+from router.learner import GRACE_SECONDS, REWARD, Learner, metric_layout, policy_layout
+from router.metrics import Metrics
+from router.route import Route, Routes
+from router.stores import DECISIONS, Store
+from router.stores.memory import MemoryStore
+from router.stores.sqlite import SQLiteStore
+from tests.router.fakes import (
+    NOW,
+    SOON,
+    FakeClock,
+    FakeUpstream,
+    FlakyStore,
+    call_of,
+    learning,
+    make_route,
+    settled,
+)
+
+pytestmark = pytest.mark.anyio
+
+Open = Callable[[], Store]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the one store of a test, as each replica does."""
+    if request.param == "sqlite":
+        return lambda: SQLiteStore(str(tmp_path / "store.db"))
+    store = MemoryStore()
+    return lambda: store
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+
+
+class Bench:
+    """A learner and the routes that it serves."""
+
+    def __init__(self, store: Store, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
+        self.store = store
+        self.registry = CollectorRegistry()
+        self.routes = Routes()
+        self.learner = Learner(
+            store, self.routes, Metrics(self.registry), self.clock, flush_seconds=0.01, refresh_seconds=0.0
+        )
+
+    def serve(self, name: str = "credit", **settings) -> Route:
+        upstreams = {"a": FakeUpstream(), "b": FakeUpstream()}
+        return make_route(self.routes, self.learner, upstreams, clock=self.clock, name=name, **settings)
+
+    @property
+    def route(self) -> Route:
+        return self.routes.current["credit"]
+
+    def decide(self, route: str = "credit") -> Decision:
+        """A decision that nobody has recorded yet."""
+        return self.routes.current[route].decide("", None)[0]
+
+    def decided(self, route: str = "credit") -> Decision:
+        decision = self.decide(route)
+        self.learner.record(decision)
+        return decision
+
+    def reward(self, decision: Decision | str, value: float = 1.0, **more) -> Reward:
+        id = decision if isinstance(decision, str) else decision.id
+        return Reward(id, value, self.clock(), **more)
+
+    async def earn(self, decision: Decision | str, value: float = 1.0, **more):
+        (outcome,) = await asyncio.wait_for(self.learner.feedback([self.reward(decision, value, **more)]), SOON)
+        return outcome
+
+    def sums(self, name: str = "credit") -> dict[tuple[str, str], list[float]]:
+        return {key: row.tolist() for key, row in self.store.sums(name).items()}
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+@asynccontextmanager
+async def running(store: Store, clock: FakeClock | None = None, **settings) -> AsyncIterator[Bench]:
+    """A bench that serves the route "credit" and learns."""
+    bench = Bench(store, clock)
+    bench.serve(**settings)
+    async with learning(bench.learner):
+        yield bench
+    bench.learner.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async def wait() -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(wait(), SOON)
+
+
+# ------------------------------------------------------------------------------------------------- what is written
+
+
+async def test_a_reward_adds_its_row_its_tally_and_its_metrics(open_store: Open):
+    settings = {"reward": Range(low=-1.0, high=3.0), "metrics": {"pnl": Metric(unit="GBP"), "cost": Metric(unit="GBP")}}
+    async with running(open_store(), **settings) as bench:
+        decision = bench.decided()
+        assert await bench.earn(decision, 2.0, metrics={"pnl": -5.0}, truth=0.75) == decision
+        assert bench.sums() == {
+            (DECISIONS, decision.arm): [1.0],
+            (policy_layout(bench.route), decision.arm): [1.0, 0.75, 0.5625],  # of the way from low to high
+            (REWARD, decision.arm): [1.0, 2.0, 4.0],
+            (metric_layout("pnl"), decision.arm): [1.0, -5.0, 25.0],
+        }
+        kept = bench.store.rewards([decision.id])[decision.id]
+        assert kept == Reward(decision.id, 2.0, NOW, {"pnl": -5.0}, 0.75)
+        assert bench.store.find([decision.id]) == {decision.id: decision}
+
+
+@pytest.mark.parametrize("value", [-1.0, 3.0])
+async def test_the_ends_of_the_range_are_in_it(open_store: Open, value: float):
+    async with running(open_store(), reward=Range(low=-1.0, high=3.0)) as bench:
+        decision = bench.decided()
+        assert await bench.earn(decision, value) == decision
+        assert bench.sums()[policy_layout(bench.route), decision.arm][1] == (value + 1) / 4
+
+
+async def test_what_is_acknowledged_survives_whoever_acknowledged_it(tmp_path: Path):
+    path = str(tmp_path / "store.db")
+    async with running(SQLiteStore(path)) as bench:
+        decisions = [bench.decided() for _ in range(5)]
+        await bench.learner.feedback([bench.reward(decision) for decision in decisions])
+        store = SQLiteStore(path)  # another process, at the moment of the acknowledgement
+        assert store.rewards([d.id for d in decisions]).keys() == {d.id for d in decisions}
+        store.close()
+
+
+async def test_decisions_are_committed_without_anybody_asking(open_store: Open):
+    async with running(open_store()) as bench:
+        decision = bench.decided()
+        await until(lambda: bool(bench.store.find([decision.id])))
+
+
+async def test_who_waits_for_the_commit_gets_it_at_once(open_store: Open):
+    bench = Bench(open_store())
+    bench.learner._flush_seconds = 1000
+    bench.serve()
+    async with learning(bench.learner):
+        decision = bench.decide()
+        await asyncio.wait_for(bench.learner.committed(decision), SOON)
+        assert bench.store.find([decision.id])
+        assert await bench.earn(decision) == decision
+    bench.learner.close()
+
+
+async def test_what_comes_together_is_committed_together():
+    store = FlakyStore()
+    async with running(store) as bench:
+        decisions = [bench.decided() for _ in range(100)]
+        await settled(bench.learner)
+        before = store.commits
+        await asyncio.gather(*(bench.earn(decision) for decision in decisions))
+        assert store.commits - before <= 2
+        assert sum(row[0] for (layout, _), row in bench.sums().items() if layout == REWARD) == 100
+
+
+# ---------------------------------------------------------------------------------------------------------- once
+
+
+async def test_a_reward_counts_once_however_often_it_is_sent(open_store: Open):
+    async with running(open_store()) as bench:
+        decision = bench.decided()
+        assert await bench.earn(decision, 0.25) == decision
+        before = bench.sums()
+        for value in (0.25, 1.0):
+            outcome = await bench.earn(decision, value)
+            assert isinstance(outcome, AlreadyRewarded)
+            assert (outcome.code, outcome.fault) == (Code.ALREADY_EXISTS, Fault.CLIENT)
+        assert bench.sums() == before
+
+
+async def test_within_a_batch_the_first_counts(open_store: Open):
+    async with running(open_store()) as bench:
+        one, two = bench.decided(), bench.decided()
+        rewards = [bench.reward(one, 0.25), bench.reward(two, 0.5), bench.reward(one, 1.0)]
+        outcomes = await bench.learner.feedback(rewards)
+        assert outcomes[:2] == [one, two]
+        assert isinstance(outcomes[2], AlreadyRewarded)
+        total = sum(row[1] for (layout, _), row in bench.sums().items() if layout == REWARD)
+        assert total == 0.75
+
+
+async def test_of_many_who_send_one_reward_one_is_told_that_it_counted(open_store: Open):
+    async with running(open_store()) as bench:
+        decision = bench.decided()
+        outcomes = await asyncio.gather(*(bench.earn(decision) for _ in range(20)))
+        assert [outcome for outcome in outcomes if isinstance(outcome, Decision)] == [decision]
+        assert sum(isinstance(outcome, AlreadyRewarded) for outcome in outcomes) == 19
+
+
+async def test_of_two_replicas_that_are_sent_one_reward_one_counts_it(open_store: Open):
+    async with running(open_store()) as one, running(open_store()) as other:
+        decision = one.decide()
+        await one.learner.committed(decision)
+        outcomes = await asyncio.gather(one.earn(decision), other.earn(decision))
+        assert sorted(isinstance(outcome, Decision) for outcome in outcomes) == [False, True]
+        assert one.sums()[REWARD, decision.arm] == [1.0, 1.0, 1.0]
+
+
+# ------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("id", ["", "nobody", "0" * 32, "é\0", f"{int(NOW * 1000) - 60_000:012x}{'0' * 20}"])
+async def test_a_reward_for_nobodys_decision_is_refused(open_store: Open, id: str):
+    async with running(open_store()) as bench:
+        outcome = await bench.earn(id)
+        assert isinstance(outcome, UnknownDecision)
+        assert outcome.code is Code.NOT_FOUND
+        assert bench.sums() == {}
+
+
+async def test_a_decision_that_another_replica_is_about_to_commit_is_waited_for(open_store: Open):
+    store = FlakyStore(open_store())
+    async with running(store) as bench:
+        decision = bench.decide()  # by another replica, that has not committed it yet
+        earned = asyncio.create_task(bench.earn(decision))
+        await until(lambda: store.commits > 1)
+        assert not earned.done()
+        store.inner.commit([decision], [])
+        assert await earned == decision
+        assert bench.sums()[REWARD, decision.arm] == [1.0, 1.0, 1.0]
+
+
+async def test_while_one_of_a_batch_is_waited_for_the_others_count_once(open_store: Open):
+    store = FlakyStore(open_store())
+    async with running(store) as bench:
+        mine, theirs = bench.decided(), bench.decide()
+        rewards = [bench.reward("nobody"), bench.reward(theirs, 0.5), bench.reward(mine, 0.25)]
+        earned = asyncio.create_task(bench.learner.feedback(rewards))
+        await until(lambda: store.commits > 1)
+        store.inner.commit([theirs], [])
+        unknown, *counted = await asyncio.wait_for(earned, SOON)
+        assert isinstance(unknown, UnknownDecision)
+        assert counted == [theirs, mine]
+
+
+async def test_nobody_waits_for_a_decision_that_never_comes(open_store: Open):
+    store = FlakyStore(open_store())
+    async with running(store) as bench:
+        earned = asyncio.create_task(bench.earn(bench.decide()))
+        await until(lambda: store.commits > 1)
+        bench.clock.advance(GRACE_SECONDS)
+        assert isinstance(await earned, UnknownDecision)
+
+
+@pytest.mark.parametrize("value", [-0.001, 1.001, float("nan"), float("inf"), float("-inf")])
+async def test_a_reward_outside_the_range_is_refused_and_may_be_sent_again(open_store: Open, value: float):
+    async with running(open_store()) as bench:
+        decision = bench.decided()
+        outcome = await bench.earn(decision, value)
+        assert isinstance(outcome, BadReward)
+        assert outcome.code is Code.INVALID_ARGUMENT
+        assert "reward: route 'credit' takes 0.0 to 1.0" in outcome.message
+        assert repr(value) not in outcome.message, "rewards are private"
+        assert await bench.earn(decision, 1.0) == decision
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"metrics": {"profit": 1.0}}, "metrics: route 'credit' declares pnl, not 'profit'"),
+        ({"metrics": {"pnl": float("nan")}}, "metrics: pnl must be a number from -1e+100 to 1e+100"),
+        ({"metrics": {"pnl": float("inf")}}, "metrics: pnl must be a number"),
+        ({"metrics": {"pnl": -1e200}}, "metrics: pnl must be a number"),
+        ({"truth": float("nan")}, "truth: must be a finite number"),
+    ],
+)
+async def test_what_comes_beside_a_reward_is_checked(open_store: Open, more: Mapping, sentence: str):
+    async with running(open_store(), metrics={"pnl": Metric(unit="GBP")}) as bench:
+        decision = bench.decided()
+        outcome = await bench.earn(decision, **more)
+        assert isinstance(outcome, BadReward)
+        assert sentence in outcome.message
+        assert [layout for layout, _ in bench.sums()] == [DECISIONS], "and nothing of it was added"
+
+
+async def test_a_route_without_metrics_says_so(open_store: Open):
+    async with running(open_store()) as bench:
+        outcome = await bench.earn(bench.decided(), metrics={"pnl": 1.0})
+        assert isinstance(outcome, BadReward)
+        assert "declares none, not 'pnl'" in outcome.message
+
+
+async def test_a_bad_reward_does_not_spoil_its_batch(open_store: Open):
+    async with running(open_store(), metrics={"pnl": Metric(unit="GBP")}) as bench:
+        good, bad, worse = bench.decided(), bench.decided(), bench.decided()
+        outcomes = await bench.learner.feedback(
+            [bench.reward(bad, 9.0), bench.reward(good), bench.reward(worse, metrics={"pnl": 1e300}), bench.reward("x")]
+        )
+        assert [type(outcome) for outcome in outcomes] == [BadReward, Decision, BadReward, UnknownDecision]
+        assert outcomes[1] == good
+
+
+async def test_a_reward_for_a_route_that_is_served_no_more_is_refused(open_store: Open):
+    async with running(open_store()) as bench:
+        bench.serve("other")
+        decision = bench.decided("other")
+        await settled(bench.learner)
+        bench.routes.current = {"credit": bench.route}
+        outcome = await bench.earn(decision)
+        assert isinstance(outcome, UnknownRoute)
+        assert "there are: credit" in outcome.message
+
+
+async def test_a_reward_is_checked_by_the_settings_of_now(open_store: Open):
+    async with running(open_store()) as bench:
+        decision = bench.decided()
+        await settled(bench.learner)
+        bench.serve(reward=Range(low=0.0, high=10.0))
+        assert await bench.earn(decision, 5.0) == decision
+
+
+async def test_nothing_is_nothing(open_store: Open):
+    async with running(open_store()) as bench:
+        assert await bench.learner.feedback([]) == []
+
+
+# -------------------------------------------------------------------------------------------- a store that is away
+
+
+async def test_while_the_store_is_away_nothing_is_acknowledged_and_nothing_is_lost(open_store: Open):
+    store = FlakyStore(open_store())
+    async with running(store) as bench:
+        store.down = True
+        decisions = [bench.decided() for _ in range(10)]
+        with pytest.raises(NotRecorded, match="nothing was recorded, send it again: the disk is full") as refused:
+            await bench.earn(decisions[0])
+        assert (refused.value.code, refused.value.retry) == (Code.UNAVAILABLE, True)
+        with pytest.raises(NotRecorded):
+            await bench.learner.committed(bench.decide())
+        assert (bench.metric("croupier_store_errors_total") or 0) >= 2
+        store.down = False
+        assert await bench.earn(decisions[0]) == decisions[0]
+        assert bench.store.find([d.id for d in decisions]).keys() == {d.id for d in decisions}
+        assert sum(row[0] for (layout, _), row in bench.sums().items() if layout == REWARD) == 1
+
+
+async def test_decisions_keep_their_order_while_the_store_is_away():
+    store = FlakyStore()
+    async with running(store) as bench:
+        store.down = True
+        first = [bench.decided() for _ in range(3)]
+        await until(lambda: (bench.metric("croupier_store_errors_total") or 0) >= 1)
+        later = [bench.decided() for _ in range(3)]
+        assert [*bench.learner._decisions] == first + later
+        store.down = False
+
+
+async def test_learning_goes_on_after_an_error_that_nobody_expected(caplog: pytest.LogCaptureFixture):
+    class Surprising(FlakyStore):
+        surprise: Exception | None = None
+
+        def version(self) -> int:
+            if self.surprise:
+                raise self.surprise
+            return super().version()
+
+    store = Surprising()
+    async with running(store, policy=ThompsonPolicy()) as bench:
+        store.surprise = ZeroDivisionError("surprise")
+        decision = bench.decided()
+        assert await bench.earn(decision) == decision, "what was committed is acknowledged, fitted or not"
+        await until(lambda: "a cycle failed" in caplog.text)
+        store.surprise = None
+        before = bench.route.version
+        await until(lambda: bench.route.version != before)
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_the_log_of_errors_holds_no_reward(caplog: pytest.LogCaptureFixture):
+    store = FlakyStore()
+    async with running(store, metrics={"pnl": Metric(unit="GBP")}) as bench:
+        decision = bench.decided()
+        store.down = True
+        with pytest.raises(NotRecorded):
+            await bench.earn(decision, 0.123456, metrics={"pnl": 98765.0})
+        store.down = False
+    assert "a cycle failed, 1 decisions wait: the disk is full" in caplog.text
+    assert "0.123456" not in caplog.text
+    assert "98765" not in caplog.text
+
+
+# ---------------------------------------------------------------------------------------------------------- bounds
+
+
+async def test_of_too_many_decisions_the_oldest_are_given_up_and_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MOST_WAITING", 10)
+    bench = Bench(MemoryStore())
+    bench.serve()
+    decisions = [bench.decided() for _ in range(15)]
+    assert [*bench.learner._decisions] == decisions[5:]
+    assert bench.metric("croupier_decisions_dropped_total") == 5
+
+
+async def test_however_long_the_store_is_away_the_queue_stays_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MOST_WAITING", 10)
+    store = Held()
+    async with running(store) as bench:
+        store.down = True
+        for _ in range(3):
+            decisions = [bench.decided() for _ in range(8)]
+            await until(store.entered.is_set)  # the commit of these is on its way when the next ones come
+            decisions += [bench.decided() for _ in range(8)]
+            errors = bench.metric("croupier_store_errors_total") or 0
+            store.leave.set()
+            await until(lambda before=errors: (bench.metric("croupier_store_errors_total") or 0) > before)
+            assert [*bench.learner._decisions] == decisions[-10:]
+            store.leave.clear()
+            store.entered.clear()
+        assert bench.metric("croupier_decisions_dropped_total") == 3 * 16 - 10
+        store.down = False
+        store.leave.set()
+
+
+async def test_too_many_rewards_are_refused_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    bench = Bench(MemoryStore())
+    bench.serve()
+    waiting = [asyncio.create_task(bench.earn("nobody")) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(ResourceExhausted, match="too many rewards are waiting"):
+        await bench.earn("nobody")
+    async with learning(bench.learner):
+        assert all(isinstance(await each, UnknownDecision) for each in waiting)
+
+
+class Held(FlakyStore):
+    """Keeps each commit of decisions back, from when it has `entered` until it may `leave`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.leave = threading.Event()
+
+    def commit(self, decisions, credits):
+        if decisions:
+            self.entered.set()
+            assert self.leave.wait(SOON)
+        return super().commit(decisions, credits)
+
+
+# -------------------------------------------------------------------------------------------------------- the end
+
+
+async def test_stopping_commits_what_is_there_and_answers_who_waits(open_store: Open):
+    bench = Bench(open_store())
+    bench.serve()
+    decisions = [bench.decided() for _ in range(50)]
+    earned = asyncio.create_task(bench.earn(decisions[7]))
+    waiting = asyncio.create_task(bench.learner.committed(bench.decide()))
+    await asyncio.sleep(0)
+    bench.learner.stop()
+    await asyncio.wait_for(bench.learner.run(), SOON)
+    assert await earned == decisions[7]
+    await waiting
+    assert len(bench.store.find([decision.id for decision in decisions])) == 50
+    bench.learner.close()
+
+
+async def test_stopping_with_the_store_away_ends_and_tells_who_waits():
+    store = FlakyStore()
+    store.down = True
+    bench = Bench(store)
+    bench.serve()
+    earned = asyncio.create_task(bench.earn(bench.decided()))
+    await asyncio.sleep(0)
+    bench.learner.stop()
+    await asyncio.wait_for(bench.learner.run(), SOON)
+    with pytest.raises(NotRecorded):
+        await earned
+
+
+async def test_who_leaves_before_the_answer_leaves_the_others_theirs():
+    store = Held()
+    async with running(store) as bench:
+        one, two = bench.decided(), bench.decided()
+        await until(store.entered.is_set)
+        left, stayed = asyncio.create_task(bench.earn(one)), asyncio.create_task(bench.earn(two))
+        strict = asyncio.create_task(bench.learner.committed(bench.decide()))
+        await asyncio.sleep(0)
+        left.cancel()
+        strict.cancel()
+        await asyncio.wait([left, strict])
+        store.leave.set()
+        assert await stayed == two
+        assert isinstance(await bench.earn(one), AlreadyRewarded), "it was counted all the same"
+
+
+# -------------------------------------------------------------------------------------------------------- learning
+
+
+async def test_the_arm_that_earns_more_is_chosen_more(open_store: Open):
+    async with running(open_store(), policy=ThompsonPolicy()) as bench:
+        assert bench.route.probabilities().tolist() == pytest.approx([0.5, 0.5])
+        before = bench.route.version
+        decisions = [bench.decided() for _ in range(60)]
+        await bench.learner.feedback([bench.reward(d, float(d.arm == "a")) for d in decisions])
+        await settled(bench.learner)
+        assert bench.route.probabilities()[0] > 0.999
+        assert bench.route.version != before
+        assert bench.decide().policy_version == bench.route.version
+
+
+async def test_replicas_over_one_store_come_to_the_same_policy(open_store: Open):
+    clock = FakeClock()
+    policy = ThompsonPolicy()
+    async with running(open_store(), clock, policy=policy) as one, running(open_store(), clock, policy=policy) as other:
+        for bench, value in ((one, 1.0), (other, 0.25)):
+            clock.advance(1)  # so that the two do not give the same ids
+            decisions = [bench.decided() for _ in range(10)]
+            await bench.learner.feedback([bench.reward(decision, value) for decision in decisions])
+        await settled(one.learner)
+        await settled(other.learner)
+        assert one.route.version == other.route.version != "nothing"
+        assert one.route.probabilities().tolist() == other.route.probabilities().tolist()
+
+
+async def test_a_route_is_fitted_to_what_the_store_knows_before_it_is_served(open_store: Open):
+    async with running(open_store(), policy=ThompsonPolicy()) as bench:
+        decision = bench.decided()
+        await bench.earn(decision, 1.0)
+        await settled(bench.learner)
+        learnt = bench.route
+        fresh = bench.serve(policy=ThompsonPolicy())
+        fitted = await bench.learner.fit(fresh)
+        assert fitted.version == learnt.version
+        assert fitted.probabilities().tolist() == learnt.probabilities().tolist()
+        assert await bench.learner.fit(fitted) is fitted, "there is nothing new"
+
+
+async def test_another_policy_over_the_same_sums_takes_them_over(open_store: Open):
+    async with running(open_store(), policy=SplitPolicy()) as bench:
+        decisions = [bench.decided() for _ in range(40)]
+        await bench.learner.feedback([bench.reward(d, float(d.arm == "b")) for d in decisions])
+        greedy = await bench.learner.fit(bench.serve(policy=EpsilonGreedyPolicy(epsilon=0.1)))
+        assert greedy.probabilities().tolist() == pytest.approx([0.05, 0.95])
+
+
+async def test_another_range_of_rewards_starts_clean(open_store: Open):
+    async with running(open_store(), policy=ThompsonPolicy()) as bench:
+        decisions = [bench.decided() for _ in range(40)]
+        await bench.learner.feedback([bench.reward(d, float(d.arm == "b")) for d in decisions])
+        wider = await bench.learner.fit(bench.serve(policy=ThompsonPolicy(), reward=Range(low=0.0, high=2.0)))
+        assert wider.probabilities().tolist() == pytest.approx([0.5, 0.5])
+        again = await bench.learner.fit(bench.serve(policy=ThompsonPolicy()))
+        assert again.probabilities()[1] > 0.99, "and the old sums are still there"
+
+
+async def test_a_new_arm_knows_nothing_and_an_old_one_what_it_knew(open_store: Open):
+    async with running(open_store(), policy=ThompsonPolicy()) as bench:
+        decisions = [bench.decided() for _ in range(40)]
+        await bench.learner.feedback([bench.reward(d, float(d.arm == "b")) for d in decisions])
+        upstreams = {"c": FakeUpstream(), "b": FakeUpstream()}
+        route = make_route(bench.routes, bench.learner, upstreams, clock=bench.clock, policy=ThompsonPolicy())
+        new, old = (await bench.learner.fit(route)).probabilities()
+        assert new < 0.1
+        assert old > 0.9
+
+
+class HeldSums(FlakyStore):
+    """Keeps a reading of sums back, once asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.leave = threading.Event()
+        self.leave.set()
+
+    def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
+        if not self.leave.is_set():
+            self.entered.set()
+            assert self.leave.wait(SOON)
+        return super().sums(route)
+
+
+@pytest.fixture
+def held() -> Iterator[HeldSums]:
+    store = HeldSums()
+    yield store
+    store.leave.set()
+
+
+async def test_a_fit_that_was_under_way_does_not_undo_a_reload(held: HeldSums):
+    async with running(held, policy=ThompsonPolicy()) as bench:
+        held.leave.clear()
+        bench.decided()
+        await until(held.entered.is_set)
+        reloaded = bench.serve(policy=EpsilonGreedyPolicy())
+        held.leave.set()
+        await settled(bench.learner)
+        assert bench.route.policy is reloaded.policy
+
+
+async def test_a_fit_that_was_under_way_does_not_undo_what_the_guard_said(held: HeldSums):
+    async with running(held, policy=ThompsonPolicy(), guard=Guard(failures=1)) as bench:
+        held.leave.clear()
+        decision = bench.decided()
+        earned = asyncio.create_task(bench.earn(decision))
+        await until(held.entered.is_set)
+        before = bench.route.version
+        bench.route.guard.failed(0, probe=False)
+        bench.routes.guard_changed("credit")
+        held.leave.set()
+        await earned
+        await settled(bench.learner)
+        assert bench.route.version != before
+        assert bench.route.allowed.tolist() == [False, True]
+        assert bench.route.probabilities().tolist() == [0.0, 1.0]
+
+
+async def test_arms_that_were_left_out_are_let_in_to_be_probed(open_store: Open):
+    async with running(open_store(), guard=Guard(failures=1, seconds=10.0)) as bench:
+        bench.route.guard.failed(0, probe=False)
+        bench.routes.guard_changed("credit")
+        await settled(bench.learner)
+        assert bench.route.allowed.tolist() == [False, True]
+        bench.clock.advance(10.0)
+        await settled(bench.learner)
+        assert bench.route.allowed.tolist() == [True, True]
+
+
+async def test_a_route_writes_its_decisions_down_and_learns_from_them(open_store: Open):
+    """The pieces together: a call, its decision, its reward, and the policy that follows."""
+    async with running(open_store(), policy=EpsilonGreedyPolicy(epsilon=0.0), strict_log=True) as bench:
+        for _ in range(20):
+            reply = await bench.route(call_of("credit"))
+            id, arm = reply.metadata[0][1], reply.metadata[1][1]
+            assert bench.store.find([id])[id].arm == arm
+            outcome = await bench.earn(id, 0.9 if arm == "b" else 0.1)
+            assert isinstance(outcome, Decision)
+            await settled(bench.learner)
+        assert bench.route.probabilities().tolist() == [0.0, 1.0]
+
+
+# --------------------------------------------------------------------------------------------------------- metrics
+
+
+async def test_what_operators_see(open_store: Open):
+    async with running(open_store(), reward=Range(low=0.0, high=10.0), policy=ThompsonPolicy()) as bench:
+        decisions = [bench.decided() for _ in range(30)]
+        arms = {arm: [d for d in decisions if d.arm == arm] for arm in "ab"}
+        await bench.learner.feedback([bench.reward(d, 4.0) for d in arms["a"]] + [bench.reward("nobody", 4.0)])
+        await bench.learner.feedback([bench.reward(d, 4.0) for d in arms["a"]])
+        await settled(bench.learner)
+        a, b = {"route": "credit", "arm": "a"}, {"route": "credit", "arm": "b"}
+        assert bench.metric("croupier_decisions_total", **a) == len(arms["a"])
+        assert bench.metric("croupier_decisions_total", **b) == len(arms["b"])
+        assert bench.metric("croupier_rewards_total", **a) == len(arms["a"]), "once each"
+        assert bench.metric("croupier_rewards_total", **b) is None
+        assert bench.metric("croupier_mean_reward", **a) == 4.0
+        p = bench.route.probabilities().tolist()
+        assert [bench.metric("croupier_arm_probability", **each) for each in (a, b)] == p
+
+
+async def test_the_lag_is_the_age_of_the_oldest_decision_that_waits():
+    store = FlakyStore()
+    store.down = True
+    bench = Bench(store)
+    bench.serve()
+    bench.decided()
+    bench.clock.advance(5)
+    bench.decided()
+    bench.learner._show_lag()
+    assert bench.metric("croupier_learner_lag_seconds") == 5
+    assert bench.metric("croupier_decisions_waiting") == 2
+    store.down = False
+    async with learning(bench.learner):
+        await settled(bench.learner)
+    assert bench.metric("croupier_learner_lag_seconds") == 0
+    assert bench.metric("croupier_decisions_waiting") == 0
+
+
+async def test_an_answer_of_an_older_route_is_written_down_as_it_was_made(open_store: Open):
+    async with running(open_store(), strict_log=True) as bench:
+        older = replace(bench.route, version="older")
+        reply = await older(call_of("credit"))
+        id = reply.metadata[0][1]
+        assert bench.store.find([id])[id].policy_version == "older"

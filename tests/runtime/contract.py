@@ -1,0 +1,88 @@
+"""What every model format keeps to. To test another one, inherit `ModelContract` and say how its model is made."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from protos.tensors import DATATYPES
+from runtime.model import Model, batched
+
+
+class ModelContract:
+    """Checks a model with floating-point inputs and outputs whose first dimension counts rows."""
+
+    def make(self, folder) -> Model:
+        """The model under test; `folder` is empty and its own."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def model(self, tmp_path):
+        model = self.make(tmp_path)
+        yield model
+        model.close()
+
+    @pytest.fixture
+    def inputs(self, model):
+        rng = np.random.default_rng(0)
+
+        def rows(count):
+            return {
+                spec.name: rng.random((count, *spec.shape[1:])).astype(DATATYPES[spec.datatype])
+                for spec in model.inputs
+            }
+
+        return rows
+
+    def test_it_says_what_it_is(self, model):
+        assert model.name
+        assert model.platform
+        assert model.inputs
+        assert model.outputs
+        assert batched(model)
+
+    @pytest.mark.parametrize("count", [0, 1, 2, 5])
+    def test_it_returns_what_it_declares_for_any_number_of_rows(self, model, inputs, count):
+        outputs = model.run(inputs(count))
+        assert list(outputs) == [spec.name for spec in model.outputs]
+        for spec in model.outputs:
+            array = outputs[spec.name]
+            assert array.dtype == DATATYPES[spec.datatype]
+            assert array.shape == (count, *spec.shape[1:])
+
+    def test_a_row_gets_the_same_answer_in_any_company(self, model, inputs):
+        together = inputs(3)
+        outputs = model.run(together)
+        for row in range(3):
+            alone = model.run({name: array[row : row + 1] for name, array in together.items()})
+            for name, array in alone.items():
+                np.testing.assert_allclose(array, outputs[name][row : row + 1], rtol=1e-5, atol=1e-6)
+
+    def test_it_leaves_its_inputs_alone(self, model, inputs):
+        given = inputs(2)
+        before = {name: array.tobytes() for name, array in given.items()}
+        for array in given.values():
+            array.setflags(write=False)
+        model.run(given)
+        assert {name: array.tobytes() for name, array in given.items()} == before
+
+    def test_what_is_not_a_number_stays_so(self, model, inputs):
+        given = inputs(1)
+        for array in given.values():
+            array[...] = np.nan
+        assert all(np.isnan(array).all() for array in model.run(given).values())
+
+    def test_another_thread_may_run_it(self, model, inputs):
+        given = inputs(2)
+        answers = [model.run(given)]
+        thread = threading.Thread(target=lambda: answers.append(model.run(given)))
+        thread.start()
+        thread.join()
+        for name, array in answers[0].items():
+            np.testing.assert_array_equal(array, answers[1][name])
+
+    def test_it_may_be_closed_twice(self, model):
+        model.close()
+        model.close()

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from protos.errors import FailedPrecondition
+from runtime.repository import Repository, locate
+from tests.runtime.models import put
+
+
+def told(root):
+    return [(each.name, each.version, each.reason) for each in Repository(root).scan()]
+
+
+def test_a_model_is_a_folder_or_a_folder_of_versions(tmp_path):
+    put(tmp_path, "flat")
+    put(tmp_path, "versioned", version="1")
+    put(tmp_path, "versioned", version="10")
+    assert told(tmp_path) == [("flat", "", ""), ("versioned", "1", ""), ("versioned", "10", "")]
+    assert [each.version for each in Repository(tmp_path).find("versioned")] == ["1", "10"]
+    assert Repository(tmp_path).find("../flat") == []
+
+
+def test_a_root_may_itself_be_the_folder_of_a_model(tmp_path):
+    put(tmp_path, "only")
+    assert told(tmp_path / "only") == [("only", "", "")]
+
+
+def test_what_is_no_model_is_passed_over(tmp_path):
+    put(tmp_path, "..data")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "README.md").touch()
+    assert told(tmp_path) == []
+
+
+def test_a_root_that_is_gone_is_said_to_be(tmp_path):
+    with pytest.raises(FailedPrecondition, match="there is no folder .*missing"):
+        Repository(tmp_path / "missing").scan()
+
+
+def test_a_broken_settings_file_hides_nobody_else(tmp_path):
+    put(tmp_path, "good")
+    (put(tmp_path, "broken", version="2") / "model-settings.json").write_text("{")
+    (broken, good) = Repository(tmp_path).scan()
+    assert (good.name, good.reason) == ("good", "")
+    assert (broken.name, broken.version, broken.settings) == ("broken", "2", None)
+    assert "model-settings.json: Input data was truncated" in broken.reason
+
+
+def test_a_folder_that_cannot_be_listed_hides_nobody_else(tmp_path, monkeypatch):
+    put(tmp_path, "good")
+    put(tmp_path, "locked")
+    list_folder = type(tmp_path).iterdir
+
+    def refuse(path):
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return list_folder(path)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refuse)
+    by_name = {each.name: each for each in Repository(tmp_path).scan()}
+    assert by_name["good"].settings is not None
+
+
+def test_two_folders_that_claim_one_version_are_both_refused(tmp_path):
+    put(tmp_path, "one", name="same", parameters={"version": "1"})
+    put(tmp_path, "same", version="1")
+    put(tmp_path, "same", version="2")
+    (disputed, fine) = Repository(tmp_path).scan()
+    assert (disputed.name, disputed.version, disputed.settings) == ("same", "1", None)
+    assert "model 'same' version '1' is claimed by" in disputed.reason
+    assert str(tmp_path / "one") in disputed.reason
+    assert str(tmp_path / "same" / "1") in disputed.reason
+    assert (fine.version, fine.reason) == ("2", "")
+
+
+def test_a_fingerprint_changes_with_any_file_of_the_model(tmp_path):
+    (tmp_path / "elsewhere.pt").write_bytes(b"old")
+    folder = put(tmp_path, "m", b"old", parameters={"uri": "../elsewhere.pt"})
+
+    def fingerprint():
+        return Repository(tmp_path).find("m")[0].fingerprint()
+
+    prints = [fingerprint(), fingerprint()]
+    assert prints[0] == prints[1]
+    (folder / "model.pt").write_bytes(b"newer")
+    prints.append(fingerprint())
+    os.utime(folder / "model-settings.json", ns=(0, 0))
+    prints.append(fingerprint())
+    (tmp_path / "elsewhere.pt").write_bytes(b"newer")
+    prints.append(fingerprint())
+    (tmp_path / "elsewhere.pt").unlink()
+    prints.append(fingerprint())
+    assert len(set(prints)) == 5
+
+
+def test_a_model_file_is_found_by_its_uri_or_by_its_name(tmp_path):
+    (tmp_path / "model.pt").touch()
+    (tmp_path / "other.pt").touch()
+    names = ("model.pt", "model.pth")
+    assert locate(tmp_path, "", names) == tmp_path / "model.pt"
+    assert locate(tmp_path, "./other.pt", names) == tmp_path / "other.pt"
+    assert locate(tmp_path / "sub", str(tmp_path), names) == tmp_path / "model.pt"
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("", "has no model.pt or model.pth, and parameters.uri names no file"),
+        ("gone.pt", "model-settings.json: parameters.uri: there is no"),
+        ("s3://bucket/model.pt", "'s3://bucket/model.pt' is not a local path"),
+    ],
+)
+def test_a_model_file_that_is_missing_is_said_to_be(tmp_path, uri, says):
+    with pytest.raises(FailedPrecondition) as missing:
+        locate(tmp_path, uri, ("model.pt", "model.pth"))
+    assert says in missing.value.message

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from protos.errors import FailedPrecondition
+from runtime.model import TensorSpec
+from runtime.settings import MAX_BATCH_SIZE, Options, read_settings
+
+PLAIN = {"implementation": "runtime.TorchScriptModel"}
+
+
+@pytest.fixture
+def read(tmp_path):
+    path = tmp_path / "model-settings.json"
+
+    def write_and_read(settings):
+        path.write_text(settings if isinstance(settings, str) else json.dumps(settings))
+        return read_settings(path, name="folder", version="3")
+
+    return write_and_read
+
+
+def test_the_folder_names_what_the_file_does_not(read):
+    settings = read(PLAIN)
+    assert (settings.name, settings.version) == ("folder", "3")
+    settings = read({**PLAIN, "name": "iris", "parameters": {"version": "v1", "uri": "./iris.pt"}})
+    assert (settings.name, settings.version, settings.uri) == ("iris", "v1", "./iris.pt")
+
+
+def test_inputs_and_outputs_are_read(read):
+    settings = read(
+        {
+            **PLAIN,
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4], "parameters": {"content_type": "np"}}],
+            "outputs": [{"name": "y", "datatype": "INT64", "shape": []}],
+        }
+    )
+    assert settings.inputs == (TensorSpec("x", "FP32", (-1, 4)),)
+    assert settings.outputs == (TensorSpec("y", "INT64", ()),)
+
+
+def test_keys_that_mlserver_would_ignore_are_ignored(read):
+    read({**PLAIN, "parallel_workers": 4, "warm_workers": True, "mine": 1, "parameters": {"content_type": "np"}})
+
+
+def test_options_may_be_strings_as_seldon_writes_them(read):
+    extra = {"device": "cuda:1", "threads": "4", "max_batch_size": "8", "max_batch_time": "0.5", "max_queue": "10"}
+    settings = read({**PLAIN, "parameters": {"extra": extra}})
+    assert settings.options == Options(
+        device="cuda:1", threads=4, max_batch_size=8, max_batch_time=0.5, max_queue=10, warm_up_size=1
+    )
+    assert (settings.max_batch_size, settings.max_batch_time) == (8, 0.5)
+
+
+def test_nulls_are_as_good_as_nothing(read):
+    parameters = dict.fromkeys(["uri", "version", "extra", "format"])
+    settings = read({**PLAIN, "name": None, "max_batch_size": None, "max_batch_time": None, "parameters": parameters})
+    assert settings.name == "folder"
+    assert settings.options == Options()
+
+
+@pytest.mark.parametrize(
+    ("outside", "extra", "expected"),
+    [(None, None, MAX_BATCH_SIZE), (0, None, 1), (1, None, 1), (16, None, 16), (16, "4", 4), (16, 0, 1)],
+)
+def test_batches_are_limited_by_our_option_then_by_the_key_then_by_default(read, outside, extra, expected):
+    settings = read({**PLAIN, "max_batch_size": outside, "parameters": {"extra": {"max_batch_size": extra}}})
+    assert settings.max_batch_size == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("{", "model-settings.json: Input data was truncated"),
+        ("[]", "model-settings.json: Expected `object`, got `array`"),
+        ({}, "missing required field `implementation`"),
+        ({**PLAIN, "name": 3}, "model-settings.json: name: Expected `str | null`, got `int`"),
+        ({**PLAIN, "parameters": {"version": 1}}, "parameters.version: Expected `str | null`, got `int`"),
+        ({**PLAIN, "max_batch_size": -1}, "max_batch_size: Expected `int` >= 0"),
+        (
+            {**PLAIN, "inputs": [{"name": "x", "datatype": "FP32", "shape": [-2]}]},
+            "inputs[0].shape[0]: Expected `int` >= -1",
+        ),
+        ({**PLAIN, "inputs": [{"name": "x", "datatype": "FP32"}]}, "inputs[0]: Object missing required field `shape`"),
+        (
+            {**PLAIN, "outputs": [{"name": "y", "datatype": "float32", "shape": [1]}]},
+            "outputs[0].datatype: 'float32' is none of BOOL, UINT8",
+        ),
+        (
+            {**PLAIN, "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}] * 2},
+            "inputs[1].name: 'x' is declared twice",
+        ),
+        ({**PLAIN, "parameters": {"extra": {"treads": 2}}}, "parameters.extra: Object contains unknown field `treads`"),
+        ({**PLAIN, "parameters": {"extra": {"threads": "two"}}}, "parameters.extra.threads: Expected `int`, got `str`"),
+        ({**PLAIN, "parameters": {"extra": {"threads": 0}}}, "parameters.extra.threads: Expected `int` >= 1"),
+        ({**PLAIN, "parameters": {"extra": []}}, "parameters.extra: Expected `object | null`, got `array`"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_path_and_the_key(read, tmp_path, settings, says):
+    with pytest.raises(FailedPrecondition) as refused:
+        read(settings)
+    assert refused.value.message.startswith(f"{tmp_path}/model-settings.json: ")
+    assert says in refused.value.message
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(FailedPrecondition, match="cannot be read: Is a directory"):
+        read_settings(tmp_path, name="", version="")
