@@ -45,7 +45,7 @@ class _Tensor(msgspec.Struct, frozen=True):
 class _Parameters(msgspec.Struct, frozen=True):
     uri: str | None = None
     version: str | None = None
-    extra: msgspec.Raw | None = None
+    extra: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
         raise FailedPrecondition(_sentence(path, "", error)) from None
     parameters = file.parameters or _Parameters()
     try:
-        options = msgspec.json.decode(parameters.extra or b"{}", type=Options | None, strict=False) or Options()
+        options = msgspec.json.decode(parameters.extra, type=Options | None, strict=False) or Options()
     except msgspec.MsgspecError as error:
         raise FailedPrecondition(_sentence(path, "parameters.extra", error)) from None
     max_batch_size = _first(options.max_batch_size, file.max_batch_size, MAX_BATCH_SIZE)

@@ -17,10 +17,10 @@ from router.demo.live import watched
 from router.demo.report import print_report
 from router.demo.service import ROUTE, serve_command, served, write_config
 from runtime.finance import Build, build, held_out
-from runtime.finance.report import accuracy_table, on_bars
+from runtime.finance.report import accuracy_table, on_bars, reasons
 
 _QUICK_DAYS = 250
-_PIPED_WIDTH = 120
+_PIPED_WIDTH = 100
 
 
 def main() -> int:
@@ -42,11 +42,12 @@ def main() -> int:
 
 
 def _built(models: Path, console: Console, *, quick: bool) -> Build:
-    console.rule("The models: will tomorrow's range of the index exceed its one-year median?")
+    console.rule("The models")
+    console.print("Will tomorrow's high-low range of the index exceed its one-year median?")
     with Progress(console=console, transient=True) as bars:
         built = build(models, progress=on_bars(bars), quick=quick)
     console.print(f"{len(built.names)} models {'reused from' if built.reused else 'trained into'} {models}")
-    console.print(accuracy_table(built, held_out()))
+    console.print(reasons(), accuracy_table(built, held_out()))
     return built
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -29,6 +30,7 @@ async def watched(target: str, samples: Samples, console: Console) -> Replayed:
             while not running.done():
                 await asyncio.wait([running], timeout=_SECONDS)
                 live.update(_table(await operator.describe(ROUTE), replay), refresh=True)
+    console.print()
     return await running
 
 
@@ -40,9 +42,9 @@ def _table(described: RouteDescription, replay: Replay) -> Table:
     )
     errors = sum(done.errors.values())
     table = Table(
+        box=SIMPLE_HEAD,
         title=(
-            f"{replay.day}   {len(seconds)} of {len(replay.samples)} forecasts,"
-            f" {done.rewards} rewards, {errors} errors"
+            f"{replay.day}   {len(seconds)} of {len(replay.samples)} forecasts, {done.rewards} rewards, {errors} errors"
         ),
         caption=f"answer at the client: {pace}",
         title_justify="left",

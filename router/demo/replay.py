@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from router.client import Answer, AsyncClient, Earned
 from router.demo.service import PNL, ROUTE
-from runtime.finance import Samples, exposures, results_bps
+from runtime.finance import Samples, decisions, exposures, results_bps
 
 
 @dataclass
@@ -74,13 +74,13 @@ class Replay:
 
     def _took(self, row: int, desk: str, answer: Answer) -> Earned:
         probability = float(answer.outputs["probability"].reshape(()))
-        high = probability > 0.5  # noqa: PLR2004  # the even chance
-        exposure = exposures(np.array([high]))
+        high = decisions(np.array([probability]))
+        exposure = exposures(high)
         (result,) = results_bps(exposure, self.samples.next_return[row : row + 1], before=self._exposure[desk])
         self._exposure[desk] = float(exposure[0])
         self.done.arm[row], self.done.probability[row], self.done.result_bps[row] = answer.arm, probability, result
         happened = bool(self.samples.label[row])
-        return Earned(answer.decision, float(high == happened), {PNL: float(result)}, truth=float(happened))
+        return Earned(answer.decision, float(high[0] == happened), {PNL: float(result)}, truth=float(happened))
 
     async def _settle(self, due: list[Earned]) -> None:
         if not due:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -13,10 +14,10 @@ from bandits.confidence import rate_interval
 from protos.messages import RouteDescription
 from router.demo.replay import Replayed
 from runtime.finance import Samples, performance, results_bps
-from runtime.finance.evaluation import Difference, correct, paired, score
+from runtime.finance.evaluation import Z95, Difference, correct, paired, score
+from runtime.finance.strategy import COST_BPS, REDUCED
 
 _SIGNIFICANT = 0.05
-_Z95 = 1.96
 _TICKS = " ▁▂▃▄▅▆▇█"
 _BUCKETS = 40
 
@@ -35,6 +36,7 @@ def print_report(
     by_arm = {name: correct(seen.label, p[ok]) for name, p in hindsight.items()}
     console.rule("The arms")
     console.print(_arms(done, described, by_arm))
+    console.print(_told_apart(described))
     console.print("Share of the arms over the years, from left to right:")
     for name in by_arm:
         console.print(f"  {name:<14}{_over_time(done, name)}", highlight=False)
@@ -53,7 +55,8 @@ def print_report(
 
 
 def _arms(done: Replayed, described: RouteDescription, by_arm: Mapping[str, NDArray[np.float64]]) -> Table:
-    table = Table(caption="interval: 95 %, valid at all times; hindsight: had it answered every request")
+    caption = "interval: 95 %, valid at all times; hindsight: had it answered every request"
+    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
     for column in ("arm", "share", "rewards", "mean reward", "interval", "hindsight"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for arm in described.arms:
@@ -67,6 +70,20 @@ def _arms(done: Replayed, described: RouteDescription, by_arm: Mapping[str, NDAr
             f"{by_arm[arm.name].mean():.3f}",
         )
     return table
+
+
+def _told_apart(described: RouteDescription) -> str:
+    """Which arms are better than which, as far as their intervals say."""
+    intervals = {arm.name: rate_interval(arm.reward.sum, arm.reward.n) for arm in described.arms}
+    pairs = [
+        f"{better} over {worse}"
+        for better, (low, _) in intervals.items()
+        for worse, (_, high) in intervals.items()
+        if low > high
+    ]
+    if pairs:
+        return f"Told apart by their intervals: {', '.join(pairs)}."
+    return "No two arms can be told apart by their intervals: more days, or larger differences, are needed."
 
 
 def _over_time(done: Replayed, name: str) -> str:
@@ -94,7 +111,7 @@ def _print_policy(
 
 
 def _said(difference: Difference) -> str:
-    half = _Z95 * difference.error
+    half = Z95 * difference.error
     interval = f"{difference.mean:+.4f} (95 %: {difference.mean - half:+.4f} to {difference.mean + half:+.4f})"
     verdict = "significant" if difference.p < _SIGNIFICANT else "NOT significant: chance alone could do this"
     return f"{interval}, {verdict} (p = {difference.p:.2g})"
@@ -116,9 +133,8 @@ def _held(samples: Samples) -> NDArray[np.float64]:
 
 
 def _business(samples: Samples, done: Replayed) -> Table:
-    table = Table(
-        caption="full exposure before a day forecast calm, half before a rough one; costs of 1 bp a unit of turnover"
-    )
+    caption = f"in full before a day forecast calm, {REDUCED:.0%} before a rough one; costs {COST_BPS:g} bp of turnover"
+    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
     for column in ("position", "bp a day", "volatility", "Sharpe", "max drawdown"):
         table.add_column(column, justify="left" if column == "position" else "right")
     for name, result in (("timed by the route", done.result_bps), ("buy and hold", _held(samples))):
@@ -127,7 +143,7 @@ def _business(samples: Samples, done: Replayed) -> Table:
             name,
             f"{shown.mean_bps:.2f}",
             f"{shown.volatility:.1%}",
-            f"{shown.sharpe:.2f} ± {_Z95 * shown.sharpe_error:.2f}",
+            f"{shown.sharpe:.2f} ± {Z95 * shown.sharpe_error:.2f}",
             f"{shown.drawdown:.1%}",
         )
     return table

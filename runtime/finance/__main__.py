@@ -13,7 +13,7 @@ except ModuleNotFoundError as missing:
     sys.exit(f"the tables are drawn by `rich`, and {missing.name} is not installed: pip install 'croupier[demo]'")
 
 from runtime.finance.builds import build, held_out
-from runtime.finance.report import accuracy_table, on_bars, paired_table, strategy_table
+from runtime.finance.report import accuracy_table, on_bars, paired_table, reasons, strategy_table
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         sys.exit(f"{options.out}: models cannot be kept there: {error}")
     console.print("reused: same code, data and seed" if built.reused else "trained", "in", str(options.out))
-    for table in (accuracy_table(built, test), paired_table(built, test), strategy_table(built, test)):
+    for table in (reasons(), accuracy_table(built, test), paired_table(built, test), strategy_table(built, test)):
         console.print(table)
 
 

@@ -7,6 +7,7 @@ import timeit
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 from rich.table import Table
@@ -52,21 +53,31 @@ def latency_us(model: Exported, window: NDArray[np.float32]) -> float:
 
 def accuracy_table(build: Build, test: Samples) -> Table:
     """Each model's accuracy beside the base rate, on all days and on the calm and the turbulent ones."""
-    table = Table(title=f"Held out: {len(test):,} decisions, {test.day[0]} to {test.day[-1]}", title_justify="left")
-    for heading in ("model", "why it is there"):
-        table.add_column(heading)
-    for heading in ("accuracy", "calm days", "turbulent days", "Brier", "µs a call"):
-        table.add_column(heading, justify="right")
+    title = f"Held out: {len(test):,} decisions, {test.day[0]} to {test.day[-1]}; % right (95 % interval)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("model")
+    for heading in ("all days", "calm", "turbulent", "Brier", "µs a call"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for recipe in RECIPES:
         scores = build.reports[recipe.name]
         microseconds = latency_us(Exported(build.folder, recipe.name), test.features[:1])
         accuracies = (_interval(score) for score in (scores.all, scores.calm, scores.turbulent))
-        table.add_row(recipe.name, recipe.why, *accuracies, f"{scores.all.brier:.4f}", f"{microseconds:.0f}")
+        table.add_row(recipe.name, *accuracies, f"{scores.all.brier:.4f}", f"{microseconds:.0f}")
     rule = report(test, persistence(test))
     table.add_section()
-    table.add_row(RULE, "no model: above its median or not", *map(_interval, (rule.all, rule.calm, rule.turbulent)))
+    table.add_row(RULE, *map(_interval, (rule.all, rule.calm, rule.turbulent)))
     bases = (f"{score.base_rate:.1%}" for score in (rule.all, rule.calm, rule.turbulent))
-    table.add_row("base rate", "the better constant, in hindsight", *bases)
+    table.add_row("base rate", *bases)
+    table.caption = f"{RULE}: no model, above its median or not; base rate: the better constant, in hindsight"
+    table.caption_justify = "left"
+    return table
+
+
+def reasons() -> Table:
+    """Each model, and why it is there."""
+    table = Table(box=None, show_header=False)
+    for recipe in RECIPES:
+        table.add_row(recipe.name, recipe.why)
     return table
 
 
@@ -118,4 +129,4 @@ def _difference(difference: Difference, unit: float) -> str:
 
 
 def _interval(score: Score) -> str:
-    return f"{score.accuracy:.1%} ({score.low:.1%}-{score.high:.1%})"
+    return f"{score.accuracy:.1%} ({score.low:.0%}-{score.high:.0%})"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -154,12 +155,13 @@ class FakeModels:
 
 
 class FlakyStore:
-    """A store that does not answer while it is `down`. `commits` counts those that succeeded."""
+    """A store that does not answer while it is `down`. It counts its commits, and keeps what was `committed`."""
 
     def __init__(self, inner: Store | None = None) -> None:
         self.inner = inner or MemoryStore()
         self.down = False
         self.commits = 0
+        self.committed: list[Decision] = []
 
     def _answer(self) -> Store:
         if self.down:
@@ -169,6 +171,7 @@ class FlakyStore:
     def commit(self, decisions: Sequence[Decision], credits: Sequence[Credit]) -> list[bool]:
         counted = self._answer().commit(decisions, credits)
         self.commits += 1
+        self.committed += decisions
         return counted
 
     def find(self, ids: Iterable[str]) -> dict[str, Decision]:
@@ -188,6 +191,34 @@ class FlakyStore:
 
     def close(self) -> None:
         self.inner.close()
+
+
+class HeldStore(FlakyStore):
+    """Keeps the calls of one method back: `keep`, wait until one is `kept`, then set them `free`."""
+
+    def __init__(self, method: Literal["find", "sums"]) -> None:
+        super().__init__()
+        self.method = method
+        self.kept = threading.Event()
+        self.free = threading.Event()
+        self.free.set()
+
+    def keep(self) -> None:
+        self.kept.clear()
+        self.free.clear()
+
+    def _hold(self, method: str) -> None:
+        if method == self.method and not self.free.is_set():
+            self.kept.set()
+            assert self.free.wait(SOON)
+
+    def find(self, ids: Iterable[str]) -> dict[str, Decision]:
+        self._hold("find")
+        return super().find(ids)
+
+    def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
+        self._hold("sums")
+        return super().sums(route)
 
 
 class FakeLog:
@@ -280,7 +311,9 @@ class FakeRouter:
             clock=self.clock,
             new_id=DecisionIds(self.clock, bytes(6)),
         )
-        self.service = RouterService(self.routes, lambda: self.table.handlers, self.learner, self.clock, "1.2.3")
+        self.service = RouterService(
+            self.routes, lambda: self.table.handlers, self.learner, self.metrics, self.clock, "1.2.3"
+        )
 
     def has(self, *models: str) -> None:
         """Models that can be served."""

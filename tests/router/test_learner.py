@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from protos.errors import Code, Fault, ResourceExhausted
 from router import learner as module
-from router.call import Decision, Reward, Vector
+from router.call import Decision, Reward
 from router.config import EpsilonGreedyPolicy, Guard, Metric, Range, SplitPolicy, ThompsonPolicy
 from router.errors import AlreadyRewarded, BadReward, NotRecorded, UnknownDecision, UnknownRoute
 from router.learner import GRACE_SECONDS, REWARD, Learner, metric_layout, policy_layout
@@ -28,6 +27,7 @@ from tests.router.fakes import (
     FakeClock,
     FakeUpstream,
     FlakyStore,
+    HeldStore,
     call_of,
     learning,
     make_route,
@@ -369,8 +369,9 @@ async def test_decisions_keep_their_order_while_the_store_is_away():
         first = [bench.decided() for _ in range(3)]
         await until(lambda: (bench.metric("croupier_store_errors_total") or 0) >= 1)
         later = [bench.decided() for _ in range(3)]
-        assert [*bench.learner._decisions] == first + later
         store.down = False
+        await settled(bench.learner)
+    assert store.committed == first + later
 
 
 async def test_learning_goes_on_after_an_error_that_nobody_expected(caplog: pytest.LogCaptureFixture):
@@ -421,22 +422,22 @@ async def test_of_too_many_decisions_the_oldest_are_given_up_and_counted(monkeyp
 
 async def test_however_long_the_store_is_away_the_queue_stays_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MOST_WAITING", 10)
-    store = Held()
+    store = HeldStore("find")
+    decisions = []
     async with running(store) as bench:
         store.down = True
         for _ in range(3):
-            decisions = [bench.decided() for _ in range(8)]
-            await until(store.entered.is_set)  # the commit of these is on its way when the next ones come
+            store.keep()
+            decisions += [bench.decided() for _ in range(8)]
+            await until(store.kept.is_set)  # the commit of these is on its way when the next ones come
             decisions += [bench.decided() for _ in range(8)]
             errors = bench.metric("croupier_store_errors_total") or 0
-            store.leave.set()
+            store.free.set()
             await until(lambda before=errors: (bench.metric("croupier_store_errors_total") or 0) > before)
-            assert [*bench.learner._decisions] == decisions[-10:]
-            store.leave.clear()
-            store.entered.clear()
-        assert bench.metric("croupier_decisions_dropped_total") == 3 * 16 - 10
         store.down = False
-        store.leave.set()
+        await settled(bench.learner)
+        assert bench.metric("croupier_decisions_dropped_total") == len(decisions) - 10
+    assert store.committed == decisions[-10:]
 
 
 async def test_too_many_rewards_are_refused_at_once(monkeypatch: pytest.MonkeyPatch):
@@ -444,26 +445,11 @@ async def test_too_many_rewards_are_refused_at_once(monkeypatch: pytest.MonkeyPa
     bench = Bench(MemoryStore())
     bench.serve()
     waiting = [asyncio.create_task(bench.earn("nobody")) for _ in range(3)]
-    await asyncio.sleep(0)
+    await until(lambda: len(bench.learner._claims) == 3)
     with pytest.raises(ResourceExhausted, match="too many rewards are waiting"):
         await bench.earn("nobody")
     async with learning(bench.learner):
-        assert all(isinstance(await each, UnknownDecision) for each in waiting)
-
-
-class Held(FlakyStore):
-    """Keeps each commit of decisions back, from when it has `entered` until it may `leave`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered = threading.Event()
-        self.leave = threading.Event()
-
-    def commit(self, decisions, credits):
-        if decisions:
-            self.entered.set()
-            assert self.leave.wait(SOON)
-        return super().commit(decisions, credits)
+        assert [type(outcome) for outcome in await asyncio.gather(*waiting)] == [UnknownDecision] * 3
 
 
 # -------------------------------------------------------------------------------------------------------- the end
@@ -475,7 +461,7 @@ async def test_stopping_commits_what_is_there_and_answers_who_waits(open_store: 
     decisions = [bench.decided() for _ in range(50)]
     earned = asyncio.create_task(bench.earn(decisions[7]))
     waiting = asyncio.create_task(bench.learner.committed(bench.decide()))
-    await asyncio.sleep(0)
+    await until(lambda: bool(bench.learner._claims and bench.learner._commits))
     bench.learner.stop()
     await asyncio.wait_for(bench.learner.run(), SOON)
     assert await earned == decisions[7]
@@ -490,7 +476,7 @@ async def test_stopping_with_the_store_away_ends_and_tells_who_waits():
     bench = Bench(store)
     bench.serve()
     earned = asyncio.create_task(bench.earn(bench.decided()))
-    await asyncio.sleep(0)
+    await until(lambda: bool(bench.learner._claims))
     bench.learner.stop()
     await asyncio.wait_for(bench.learner.run(), SOON)
     with pytest.raises(NotRecorded):
@@ -498,17 +484,18 @@ async def test_stopping_with_the_store_away_ends_and_tells_who_waits():
 
 
 async def test_who_leaves_before_the_answer_leaves_the_others_theirs():
-    store = Held()
+    store = HeldStore("find")
     async with running(store) as bench:
+        store.keep()
         one, two = bench.decided(), bench.decided()
-        await until(store.entered.is_set)
+        await until(store.kept.is_set)
         left, stayed = asyncio.create_task(bench.earn(one)), asyncio.create_task(bench.earn(two))
         strict = asyncio.create_task(bench.learner.committed(bench.decide()))
-        await asyncio.sleep(0)
+        await until(lambda: len(bench.learner._claims) == 2 and bool(bench.learner._commits))
         left.cancel()
         strict.cancel()
         await asyncio.wait([left, strict])
-        store.leave.set()
+        store.free.set()
         assert await stayed == two
         assert isinstance(await bench.earn(one), AlreadyRewarded), "it was counted all the same"
 
@@ -584,50 +571,29 @@ async def test_a_new_arm_knows_nothing_and_an_old_one_what_it_knew(open_store: O
         assert old > 0.9
 
 
-class HeldSums(FlakyStore):
-    """Keeps a reading of sums back, once asked to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered = threading.Event()
-        self.leave = threading.Event()
-        self.leave.set()
-
-    def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
-        if not self.leave.is_set():
-            self.entered.set()
-            assert self.leave.wait(SOON)
-        return super().sums(route)
-
-
-@pytest.fixture
-def held() -> Iterator[HeldSums]:
-    store = HeldSums()
-    yield store
-    store.leave.set()
-
-
-async def test_a_fit_that_was_under_way_does_not_undo_a_reload(held: HeldSums):
-    async with running(held, policy=ThompsonPolicy()) as bench:
-        held.leave.clear()
+async def test_a_fit_that_was_under_way_does_not_undo_a_reload():
+    store = HeldStore("sums")
+    async with running(store, policy=ThompsonPolicy()) as bench:
+        store.keep()
         bench.decided()
-        await until(held.entered.is_set)
+        await until(store.kept.is_set)
         reloaded = bench.serve(policy=EpsilonGreedyPolicy())
-        held.leave.set()
+        store.free.set()
         await settled(bench.learner)
         assert bench.route.policy is reloaded.policy
 
 
-async def test_a_fit_that_was_under_way_does_not_undo_what_the_guard_said(held: HeldSums):
-    async with running(held, policy=ThompsonPolicy(), guard=Guard(failures=1)) as bench:
-        held.leave.clear()
+async def test_a_fit_that_was_under_way_does_not_undo_what_the_guard_said():
+    store = HeldStore("sums")
+    async with running(store, policy=ThompsonPolicy(), guard=Guard(failures=1)) as bench:
+        store.keep()
         decision = bench.decided()
         earned = asyncio.create_task(bench.earn(decision))
-        await until(held.entered.is_set)
+        await until(store.kept.is_set)
         before = bench.route.version
         bench.route.guard.failed(0, probe=False)
         bench.routes.guard_changed("credit")
-        held.leave.set()
+        store.free.set()
         await earned
         await settled(bench.learner)
         assert bench.route.version != before

@@ -15,12 +15,12 @@ from runtime.model import Arrays, TensorSpec
 from runtime.settings import FILE
 
 
-def put(root: Path, name: str, module: nn.Module | bytes | None = None, *, version: str = "", **settings) -> Path:
+def put(root: Path, folder_name: str, module: nn.Module | bytes | None = None, *, version: str = "", **settings) -> Path:
     """Writes a model folder: the archive of a module, or bytes in its place, and its settings; returns the folder.
 
     What the settings leave out is that of `Mlp`.
     """
-    folder = root / name / version
+    folder = root / folder_name / version
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(module, bytes):
         (folder / "model.pt").write_bytes(module)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from protos.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from router.errors import ConfigError, UnknownRoute
+from router.learner import REWARD
+from router.stores import StoreError
+from tests.router.fakes import SOON, FakeRouter, FlakyStore, router, settled
+
+pytestmark = pytest.mark.anyio
+
+CREDIT = """
+routes:
+  credit:
+    policy: {kind: epsilon_greedy, epsilon: 0}
+    arms: {a: {model: forest}, b: {model: linear}}
+"""
+MOMENTUM = """
+  momentum:
+    arms: {slow: {model: linear}, fast: {model: quick}}
+"""
+
+
+async def reload(fake: FakeRouter, text: str) -> None:
+    fake.write(text)
+    await asyncio.wait_for(fake.table.reload(), SOON)
+
+
+def outcome(fake: FakeRouter, name: str) -> float | None:
+    return fake.metric("croupier_reloads_total", outcome=name)
+
+
+async def test_a_configuration_becomes_routes_that_answer(tmp_path: Path):
+    async with router(tmp_path, CREDIT + MOMENTUM, "forest", "linear", "quick") as fake:
+        assert list(fake.routes.current) == list(fake.table.handlers) == ["credit", "momentum"]
+        assert (await fake.infer("momentum")).parameters["arm"].string_param in {"slow", "fast"}
+        route = fake.routes.current["credit"]
+        assert route.probabilities().tolist() == [0.5, 0.5]
+        assert route.allowed.tolist() == [True, True]
+
+
+async def test_routes_come_and_go(tmp_path: Path):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
+        with pytest.raises(UnknownRoute, match="there are: credit"):
+            await fake.infer("momentum")
+        await reload(fake, CREDIT + MOMENTUM)
+        await fake.infer("momentum")
+        await reload(fake, "routes:\n" + MOMENTUM)
+        with pytest.raises(UnknownRoute, match="there are: momentum"):
+            await fake.infer("credit")
+        assert outcome(fake, "served") == 2
+        assert outcome(fake, "refused") is None
+
+
+async def test_upstreams_are_opened_once_and_closed_when_nobody_needs_them(tmp_path: Path):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
+        await reload(fake, CREDIT + MOMENTUM)
+        assert fake.models.opened == ["forest", "linear", "quick"]
+        await reload(fake, "routes:\n" + MOMENTUM)
+        closed = {model for model, upstream in fake.models.upstreams.items() if upstream.is_closed}
+        assert closed == {"forest"}
+        await fake.connections.close()
+        assert all(upstream.is_closed for upstream in fake.models.upstreams.values())
+
+
+async def test_two_versions_of_a_model_are_two_upstreams(tmp_path: Path):
+    arms = 'routes: {r: {arms: {old: {model: forest, version: "1"}, new: {model: forest, version: "2"}}}}'
+    async with router(tmp_path, arms, "forest") as fake:
+        assert fake.models.opened == ["forest", "forest"]
+
+
+# --------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("routes: [", "not YAML"),
+        ("routes: {}", "at least one route is needed"),
+        (CREDIT + "colour: red", "unknown field `colour`"),
+        (
+            CREDIT + MOMENTUM.replace("quick", "missing"),
+            "routes.momentum.arms.fast: no model 'missing'",
+        ),
+    ],
+)
+async def test_a_bad_file_changes_nothing_and_says_why(tmp_path: Path, text: str, sentence: str):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
+        before, handlers = fake.routes.current["credit"], fake.table.handlers
+        with pytest.raises(ConfigError, match=f"^{fake.path}: .*{sentence}"):
+            await reload(fake, text)
+        assert fake.routes.current["credit"] is before
+        assert fake.table.handlers is handlers
+        await fake.infer("credit")
+        assert not any(upstream.is_closed for upstream in fake.models.upstreams.values())
+        assert outcome(fake, "refused") == 1
+        assert outcome(fake, "served") is None
+        await reload(fake, CREDIT + MOMENTUM)
+        await fake.infer("momentum")
+
+
+async def test_what_a_refused_file_had_opened_is_closed_again(tmp_path: Path):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
+        with pytest.raises(ConfigError):
+            await reload(fake, CREDIT + "  x: {arms: {q: {model: quick}, m: {model: missing}}}")
+        assert fake.models.upstreams["quick"].is_closed
+        assert not fake.models.upstreams["linear"].is_closed
+
+
+async def test_a_model_that_does_not_load_is_named_with_its_arm(tmp_path: Path):
+    fake = FakeRouter(tmp_path)
+    fake.models.fault = FailedPrecondition("forest.pt is not a TorchScript archive")
+    with pytest.raises(ConfigError, match=r"routes.credit.arms.a: forest.pt is not a TorchScript archive"):
+        await fake.load(CREDIT)
+    assert fake.routes.current == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "listen: 127.0.0.1:9999",
+        "admin: 127.0.0.1:9999",
+        "store: sqlite:other.db",
+        "flush_seconds: 3",
+        "refresh_seconds: 3",
+    ],
+)
+async def test_what_a_running_process_cannot_change_is_refused(tmp_path: Path, line: str):
+    async with router(tmp_path, CREDIT, "forest", "linear") as fake:
+        key = line.partition(":")[0]
+        with pytest.raises(ConfigError, match=f"^{fake.path}: {key}: cannot change while running; restart"):
+            await reload(fake, f"{CREDIT}{line}")
+        assert outcome(fake, "refused") == 1
+
+
+async def test_the_folder_of_models_cannot_change_either(tmp_path: Path):
+    (tmp_path / "others").mkdir()
+    async with router(tmp_path, CREDIT, "forest", "linear") as fake:
+        fake.path.write_text(f"models: others\n{CREDIT}flush_seconds: 2")
+        with pytest.raises(ConfigError, match="models, flush_seconds: cannot change"):
+            await fake.table.reload()
+
+
+async def test_arms_that_take_different_inputs_are_refused(tmp_path: Path):
+    fake = FakeRouter(tmp_path)
+    fake.has("forest", "linear")
+    fake.models.upstreams["linear"].inputs = [("x", "FP32", [-1])]
+    with pytest.raises(ConfigError, match=r"routes.credit.arms: b takes .*FP32.*, but a takes .*FP64.* the same inputs"):
+        await fake.load(CREDIT)
+    assert fake.models.upstreams["forest"].is_closed
+
+
+async def test_inputs_may_stand_in_any_order(tmp_path: Path):
+    fake = FakeRouter(tmp_path)
+    fake.has("forest", "linear")
+    fake.models.upstreams["forest"].inputs = [("x", "FP64", [-1]), ("z", "BOOL", [2])]
+    fake.models.upstreams["linear"].inputs = [("z", "BOOL", [2]), ("x", "FP64", [-1])]
+    await fake.load(CREDIT)
+
+
+async def test_an_arm_that_is_away_is_not_compared(tmp_path: Path):
+    fake = FakeRouter(tmp_path)
+    fake.has("forest", "linear")
+    fake.models.upstreams["linear"].inputs = [("x", "FP32", [-1])]
+    fake.models.upstreams["linear"].away = Unavailable("nobody answers")
+    await fake.load(CREDIT)
+    assert list(fake.routes.current) == ["credit"]
+
+
+async def test_a_store_that_does_not_answer_is_said_and_changes_nothing(tmp_path: Path):
+    store = FlakyStore()
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick", store=store) as fake:
+        store.down = True
+        with pytest.raises(ConfigError, match=r"routes.credit: the disk is full") as refused:
+            await reload(fake, CREDIT + MOMENTUM)
+        assert not isinstance(refused.value, StoreError)
+        assert list(fake.routes.current) == ["credit"]
+        assert outcome(fake, "refused") == 1
+        store.down = False
+        await reload(fake, CREDIT + MOMENTUM)
+
+
+# -------------------------------------------------------------------------------------------------- while it serves
+
+
+async def test_what_was_learnt_is_known_after_a_reload(tmp_path: Path):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
+        decisions = [fake.routes.current["credit"].decide("", None)[0] for _ in range(20)]
+        for decision in decisions:
+            fake.learner.record(decision)
+        await fake.learner.feedback([_reward(decision.id, float(decision.arm == "b")) for decision in decisions])
+        await settled(fake.learner)
+        before = fake.routes.current["credit"]
+        assert before.probabilities().tolist() == [0.0, 1.0]
+        await reload(fake, CREDIT + MOMENTUM)
+        after = fake.routes.current["credit"]
+        assert after is not before
+        assert after.version == before.version
+        assert after.probabilities().tolist() == [0.0, 1.0]
+        assert fake.store.sums("credit")[REWARD, "b"][0] > 0
+
+
+def _reward(id: str, value: float):
+    from router.call import Reward
+
+    return Reward(id, value, 0.0)
+
+
+async def test_a_request_under_way_is_answered_by_the_route_that_it_came_to(tmp_path: Path):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
+        held = {"a": fake.models.upstreams["forest"].hold(), "b": fake.models.upstreams["linear"].hold()}
+        asked = asyncio.create_task(fake.infer("credit"))
+        arrived = [asyncio.create_task(each.arrived.wait()) for each in held.values()]
+        await asyncio.wait(arrived, return_when=asyncio.FIRST_COMPLETED, timeout=SOON)
+        await reload(fake, "routes:\n" + MOMENTUM)
+        for each in held.values():
+            each.release()
+        assert (await asyncio.wait_for(asked, SOON)).model_name == "credit"
+        for each in arrived:
+            each.cancel()
+
+
+async def test_two_reloads_at_once_are_one_after_the_other(tmp_path: Path):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick", "slow") as fake:
+        one = "routes: {one: {arms: {a: {model: quick}, b: {model: forest}}}}"
+        other = "routes: {other: {arms: {a: {model: linear}, b: {model: slow}}}}"
+        await asyncio.gather(fake.load(one), fake.load(other))
+        assert list(fake.routes.current) == ["other"]
+        closed = {model for model, upstream in fake.models.upstreams.items() if upstream.is_closed}
+        assert closed == {"forest", "quick"}
+
+
+async def test_a_route_has_its_limit(tmp_path: Path):
+    text = "routes: {r: {max_in_flight: 1, arms: {a: {model: forest}}}}"
+    async with router(tmp_path, text, "forest") as fake:
+        held = fake.models.upstreams["forest"].hold()
+        asked = asyncio.create_task(fake.infer("r"))
+        await held.arrived.wait()
+        with pytest.raises(ResourceExhausted, match="'r' has 1 requests in flight already"):
+            await fake.infer("r")
+        held.release()
+        await asked
+
+
+async def test_requests_are_logged_when_asked_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    async with router(tmp_path, CREDIT, "forest", "linear") as fake:
+        await fake.infer("credit")
+        assert capsys.readouterr().out == ""
+        await reload(fake, CREDIT + "request_log: true")
+        response = await fake.infer("credit")
+        line = json.loads(capsys.readouterr().out)
+        assert (line["route"], line["code"]) == ("credit", "OK")
+        assert line["decision"] == response.parameters["decision_id"].string_param
+
+
+async def test_the_answers_of_an_arm_are_counted_under_its_name(tmp_path: Path):
+    async with router(tmp_path, "routes: {r: {arms: {a: {model: forest}}}}", "forest") as fake:
+        for _ in range(3):
+            await fake.infer("r")
+        assert fake.metric("croupier_requests_total", route="r", arm="a", code="OK") == 3
