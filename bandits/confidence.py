@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf, lgamma, log
 
+MOST = 1e12  # trials: beyond, lgamma rounds off more than the interval can bear
+
 _STEPS = 60  # halvings: beyond float64's resolution of a probability
 
 
@@ -18,10 +20,10 @@ def rate_interval(
     Howard, Ramdas, McAuliffe and Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences" (2021).
     Raises ValueError for counts that cannot be.
     """
-    if not 0.0 <= successes <= n < inf:
-        raise ValueError(f"successes and n: expected 0 <= successes <= n, got {successes} and {n}")
-    if not (0.0 < alpha < 1.0 and 0.0 < tightest_at < inf):
-        raise ValueError(f"alpha must be in (0, 1) and tightest_at above 0, got {alpha} and {tightest_at}")
+    if not 0.0 <= successes <= n <= MOST:
+        raise ValueError(f"successes and n: expected 0 <= successes <= n <= {MOST:g}, got {successes} and {n}")
+    if not (0.0 < alpha < 1.0 and 0.0 < tightest_at <= MOST):
+        raise ValueError(f"alpha must be in (0, 1) and tightest_at in (0, {MOST:g}], got {alpha} and {tightest_at}")
     if n == 0:
         return 0.0, 1.0
 

@@ -80,7 +80,7 @@ def our_runtime(folder: Path) -> Iterator[Target]:
     write_model(folder / "models")
     command = [sys.executable, "-m", "runtime", "models", "--port", "0"]
     with server(command, folder / "log", folder=folder) as process:
-        address = process.wait_for(r"on (?:http://)?(127\.0\.0\.1:\d+)")[1]
+        address = process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1]
         yield Target("runtime", address, process)
 
 
@@ -104,7 +104,7 @@ def our_router(folder: Path) -> Iterator[Target]:
     )
     command = [sys.executable, "-m", "router", "serve", "croupier.yaml"]
     with server(command, folder / "log", folder=folder) as process:
-        address = process.wait_for(r"on (127\.0\.0\.1:\d+)")[1]
+        address = process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1]
         yield Target("router", address, process)
 
 

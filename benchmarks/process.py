@@ -30,7 +30,7 @@ class Server:
         """The first match in what the server printed. Raises RuntimeError with the end of it when there is none."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._process.poll() is None:
-            match = re.search(pattern, self._log.read_text("utf-8", "replace"))
+            match = re.search(pattern, self._log.read_text("utf-8", "replace"), re.MULTILINE)
             if match:
                 return match
             time.sleep(0.05)

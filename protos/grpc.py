@@ -11,7 +11,7 @@ import base64
 import binascii
 import logging
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -50,23 +50,43 @@ _START = {
 _OK = (b"grpc-status", b"0")
 
 
+class Metadata(Mapping[str, str]):
+    """What the caller sent, by lower-case name; `-bin` values stay base64. The last of equal names counts.
+
+    Decoded when somebody looks: most calls are answered by nobody's looking.
+    """
+
+    __slots__ = ("_decoded", "_headers")
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._headers = headers
+        self._decoded: dict[str, str] | None = None
+
+    def _all(self) -> dict[str, str]:
+        if self._decoded is None:
+            self._decoded = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._headers}
+        return self._decoded
+
+    def __getitem__(self, name: str) -> str:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
 class Rpc:
     """One call as the edge saw it, and what goes back beside the message."""
 
-    __slots__ = ("_metadata", "deadline", "headers", "trailing")
+    __slots__ = ("deadline", "headers", "metadata", "trailing")
 
     def __init__(self, headers: list[tuple[bytes, bytes]], deadline: float | None = None) -> None:
         self.headers = headers
+        self.metadata = Metadata(headers)
         self.deadline = deadline  # on the event loop's clock; None: the caller waits for ever
         self.trailing: list[tuple[str, str]] = []
-        self._metadata: dict[str, str] | None = None
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """What the caller sent, by lower-case name; `-bin` values stay base64. The last of equal names counts."""
-        if self._metadata is None:
-            self._metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
-        return self._metadata
 
 
 Unary = Callable[[bytes, Rpc], Awaitable[bytes]]

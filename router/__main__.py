@@ -24,16 +24,14 @@ def main(argv: list[str] | None = None) -> int:
     serve.add_argument("config", type=Path)
     check = commands.add_parser("check", help="say whether a configuration is right, and where it is not")
     check.add_argument("config", type=Path)
-    runtime = commands.add_parser("runtime", help="serve a folder of models", add_help=False)
-    runtime.add_argument("rest", nargs=argparse.REMAINDER)
+    commands.add_parser("runtime", help="serve a folder of models")
     report = commands.add_parser("report", help="what is known about the arms of a route now")
     report.add_argument("route")
     report.add_argument("--server", default="127.0.0.1:8080", metavar="HOST:PORT")
-    arguments, unknown = parser.parse_known_args(argv)
-    if arguments.command == "runtime":
-        _runtime([*arguments.rest, *unknown])
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["runtime"]:
+        _runtime(argv[1:])  # as they are: argparse would move options behind words
+    arguments = parser.parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     try:
         if arguments.command == "serve":

@@ -17,12 +17,18 @@ class DecisionIds:
         self._clock = clock
         self._process = entropy.hex()
         self._count = 0
+        self._millisecond = -1
+        self._prefix = ""
 
     def __call__(self) -> tuple[str, float]:
         """A new id, and the time it carries in seconds since the epoch."""
         now = self._clock()
+        millisecond = int(now * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            self._prefix = f"{millisecond:012x}{self._process}"
         self._count = (self._count + 1) % (1 << _COUNTER_BITS)
-        return f"{int(now * 1000):012x}{self._process}{self._count:08x}", now
+        return f"{self._prefix}{self._count:08x}", now
 
 
 def time_of(decision: str) -> float | None:

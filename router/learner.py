@@ -142,6 +142,7 @@ class Learner:
                     error,
                     exc_info=not isinstance(error, StoreError),
                 )
+                self._show_lag()
                 if self._stopping:
                     return
                 await asyncio.sleep(RETRY_SECONDS)
@@ -280,6 +281,7 @@ class Learner:
         self._metrics.learner_lag.set(max(0.0, self._clock() - waiting[0].time) if waiting else 0.0)
 
     def _show_probabilities(self) -> None:
+        self._metrics.probability.clear()  # of arms that are gone since a reload
         for route in self._routes.current.values():
             for arm, p in zip(route.arms, route.probabilities(), strict=True):
                 self._metrics.probability.labels(route.name, arm.name).set(p)

@@ -25,6 +25,8 @@ from router.service import RouterService
 
 M = TypeVar("M", bound=Message)
 
+_LONGEST = 300  # characters of protobuf's own words
+
 
 def croupier_routes(service: RouterService) -> list[Route]:
     """The paths beside V2's."""
@@ -49,8 +51,8 @@ def _json(kind: type[M], answer: Callable[[M], Awaitable[Message]]) -> Callable[
         fields = await _object(request) | request.path_params
         try:
             message = json_format.ParseDict(fields, kind())
-        except json_format.ParseError as error:
-            raise InvalidArgument(str(error)) from None
+        except (json_format.ParseError, OverflowError) as error:  # OverflowError: an integer that no float64 can hold
+            raise InvalidArgument(_sentence(error, kind)) from None
         reply = await answer(message)
         return JSONResponse(
             json_format.MessageToDict(
@@ -67,8 +69,14 @@ async def _object(request: Request) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidArgument("the body must be a JSON object")
     return value
+
+
+def _sentence(error: Exception, kind: type[Message]) -> str:
+    """Protobuf's first line, which may repeat any part of the body, and the names that would be right."""
+    fields = ", ".join(field.name for field in kind.DESCRIPTOR.fields)
+    return f"{str(error).splitlines()[0][:_LONGEST]}; the body's fields are: {fields}"

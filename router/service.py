@@ -237,7 +237,10 @@ def _unit(request: ModelInferRequest, rpc: Rpc) -> str:
         return _checked_unit(value.string_param)
     for name, header in rpc.headers:
         if name == _UNIT_HEADER:
-            return _checked_unit(header.decode("latin-1"))
+            try:
+                return _checked_unit(header.decode())
+            except UnicodeDecodeError:
+                raise InvalidArgument(f"{UNIT_HEADER} must be UTF-8, as the parameter {UNIT!r} is") from None
     return ""
 
 

@@ -94,7 +94,9 @@ class Table:
         await self._check_inputs(name, arms)
         names = [arm.name for arm in arms]
         policy = settings.policy.build(names)
-        guard = Guard(settings.guard, len(arms), monotonic)
+        fitted = policy.fit(np.zeros((len(arms), policy.width)))
+        never = np.flatnonzero(fitted(None, np.ones(len(arms), dtype=np.bool_)) == 0)
+        guard = Guard(settings.guard, len(arms), monotonic, never=never)
         route = Route(
             name=name,
             settings=settings,
@@ -105,7 +107,7 @@ class Table:
             log=self._learner,
             new_id=self._new_id,
             changed=self._routes.guard_changed,
-            fitted=policy.fit(np.zeros((len(arms), policy.width))),
+            fitted=fitted,
             version="",
             allowed=guard.allowed(),
         )

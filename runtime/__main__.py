@@ -12,7 +12,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from protos.serve import Listener, serve
-from runtime.engine import Engine
+from runtime.engine import Engine, State
 from runtime.metrics import Metrics
 from runtime.repository import Repository
 from runtime.server import RuntimeService, application
@@ -49,7 +49,8 @@ async def _serve(models: Path, bind: str, *, load: bool) -> int:
         failed = await loading if loading is not None else []
         for entry in failed:
             print(f"model {entry.name!r} is not served: {entry.reason}", file=sys.stderr)
-        print(_welcome(address, [entry.name for entry in await engine.index() if not entry.reason]), flush=True)
+        served = dict.fromkeys(entry.name for entry in await engine.index() if entry.state is State.READY)
+        print(_welcome(address, list(served)), flush=True)
 
     def started(addresses: list[str]) -> None:
         tasks.append(asyncio.create_task(announce(addresses[0])))

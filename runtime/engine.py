@@ -138,7 +138,10 @@ class Engine:
         await asyncio.shield(self._background(self._unload(name)))
 
     async def close(self) -> None:
-        """Ends the service: queued calls are answered first."""
+        """Ends the service: what loads is given up, what is queued is answered."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for key in list(self._served):
             await self._retire(key)
         self._loaders.shutdown(wait=False, cancel_futures=True)
@@ -242,6 +245,8 @@ class Engine:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Its caller may have left; the index keeps what went wrong.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
 

@@ -39,6 +39,7 @@ def logged(stream: TextIO, clock: Callable[[], float]) -> Layer:
                     **{name.removeprefix("croupier-"): value for name, value in metadata},
                 }
                 stream.write(encode(line).decode() + "\n")
+                stream.flush()  # a pipe is buffered by blocks: whoever follows the log would wait for the next hundred
             return reply
 
         return handler

@@ -27,6 +27,7 @@ def server(models, tmp_path_factory):
             "arms": ARMS,
         },
         "product": {"arms": {"only": {"model": "product"}}},
+        "split": {"arms": ARMS, "sticky": True},
     }
     config = write_config(tmp_path_factory.mktemp("server"), routes, models=str(models))
     with Router(config) as router:

@@ -15,7 +15,7 @@ FACTORS = {"double": 2.0, "triple": 3.0}
 X = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
 Y = {"name": "y", "datatype": "FP32", "shape": [-1, 2]}
 N = {"name": "n", "datatype": "INT64", "shape": [-1, 1]}
-PATIENCE = 1.0  # seconds that the patient model waits for company: calls in flight that cost nothing
+PATIENCE = 2.0  # seconds that the patient model waits for company: calls in flight that cost nothing
 
 
 class Times(nn.Module):

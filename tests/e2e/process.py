@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -19,6 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 ROOT = Path(__file__).parent.parent.parent
 ANY_PORT = "127.0.0.1:0"
 SECONDS = 60.0  # for whatever takes a moment on an idle machine
+
+# Whoever runs the tests may have set it; most who run a server have not.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 T = TypeVar("T")
 
@@ -40,7 +44,7 @@ class Process:
         self._out, self._err = folder / "stdout", folder / "stderr"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             command = [sys.executable, "-m", *map(str, arguments)]
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, env=_ENVIRONMENT)
 
     @property
     def printed(self) -> str:
@@ -52,9 +56,9 @@ class Process:
         """All of its standard error."""
         return self._err.read_text("utf-8")
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = SECONDS) -> int:
         """Its exit status, once it has ended by itself."""
-        return self._process.wait(SECONDS)
+        return self._process.wait(seconds)
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 
@@ -107,6 +108,19 @@ def test_a_client_that_calls_the_model_itself(server):
         assert client.reward(decision.decision_id, 1.0).arm == decision.arm
 
 
+def test_a_unit_is_the_same_in_a_header_and_in_a_parameter(server):
+    """Also when its name is not ASCII: it keeps its arm, however it is sent."""
+    units = [f"Zoë {n}" for n in range(20)]
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
+    url = f"http://{server.address}/v2/models/split/infer"
+    by_header = [httpx.post(url, json=body, headers={b"croupier-unit": unit.encode()}) for unit in units]
+    by_parameter = [httpx.post(url, json=body | {"parameters": {"unit": unit}}) for unit in units]
+    arms = [[answer.json()["parameters"]["arm"] for answer in answers] for answers in (by_header, by_parameter)]
+    assert arms[0] == arms[1]
+    assert set(arms[0]) == set(FACTORS)
+    assert httpx.post(url, json=body, headers={b"croupier-unit": b"\xff"}).status_code == 422
+
+
 @pytest.mark.parametrize(("how", "again"), [("grpc", "ALREADY_EXISTS"), ("http", 409)])
 def test_tritonclient(server, tmp_path, how, again):
     """NVIDIA's client takes a route for a model."""
@@ -121,7 +135,9 @@ def test_tritonclient(server, tmp_path, how, again):
     (x,), (y,) = metadata["inputs"], metadata["outputs"]
     assert (x["name"], x["datatype"], [int(size) for size in x["shape"]]) == ("x", "FP32", [-1, 2])
     assert (y["name"], y["datatype"], [int(size) for size in y["shape"]]) == ("y", "FP32", [-1, 2])
-    assert {each["name"]: each["state"] for each in told["index"]} == {ROUTE: "READY", "product": "READY"}
+    assert {each["name"]: each["state"] for each in told["index"]} == dict.fromkeys(
+        [ROUTE, "product", "split"], "READY"
+    )
     assert (told["name"], told["id"]) == (ROUTE, "7")
     factor = FACTORS[told["arm"]]
     assert told["y"] == [[factor, 2 * factor], [3 * factor, 4 * factor]]

@@ -41,10 +41,10 @@ def client(upstreams, tmp_path):
         assert "Traceback" not in router.complained, router.complained
 
 
-def ask(client):
+def ask(client, route=ROUTE):
     """The arm that answered, or how it was refused."""
     try:
-        answer = client.infer(ROUTE, {"x": ROWS})
+        answer = client.infer(route, {"x": ROWS})
     except grpc.RpcError as error:
         return refusal(error)
     assert answer.outputs["y"].tolist() == (ROWS * FACTORS[answer.arm]).tolist()
@@ -62,9 +62,14 @@ def test_a_dead_upstream_is_left_out_and_probed_back_in(upstreams, client, tmp_p
     address = upstreams["double"].address
     upstreams["double"].kill()
     seen = []
-    until(lambda: seen.append(ask(client)) or allowed(client) == {"triple"})
+
+    def left_out():
+        seen.append(ask(client))
+        return allowed(client) == {"triple"}
+
+    until(left_out)
     refusals = [each for each in seen if each != "triple"]
-    assert len(refusals) == GUARD["failures"]
+    assert len(refusals) >= GUARD["failures"]
     for refused in refusals:
         assert refused.code is Code.UNAVAILABLE
         assert address in refused.sentence
@@ -86,24 +91,28 @@ def test_a_dead_upstream_is_left_out_and_probed_back_in(upstreams, client, tmp_p
 
 
 GONE = {"a": {"model": "a", "target": "127.0.0.1:1"}, "b": {"model": "b", "target": "127.0.0.1:2"}}
-
-
-@pytest.mark.parametrize(
-    "policy",
-    [
-        {"kind": "split"},
-        {"kind": "thompson"},
-        pytest.param(
-            {"kind": "split", "weights": {"a": 1, "b": 0}},
-            marks=pytest.mark.xfail(reason="the guard leaves `b` alone, which the split never chooses: INTERNAL"),
-        ),
-    ],
+POLICIES = {
+    "split": {"kind": "split"},
+    "thompson": {"kind": "thompson"},
+    "canary": {"kind": "split", "weights": {"a": 1, "b": 0}},
+}
+NOT_YET = pytest.mark.xfail(
+    reason="to the guard an arm of weight 0 is in service; the split never chooses it: INTERNAL"
 )
-def test_the_last_arm_is_never_left_out(tmp_path, policy):
-    """With everything away, also from the start, the upstream's own error says more than a refusal."""
-    config = write_config(tmp_path, {ROUTE: {"arms": GONE, "guard": GUARD, "policy": policy}})
-    with Router(config) as router, Client(router.address) as client:
-        seen = [ask(client) for _ in range(20)]
-        assert {each.code for each in seen} == {Code.UNAVAILABLE}, seen[-1]
-        assert any(arm.allowed for arm in client.describe(ROUTE).arms)
-        assert "Traceback" not in router.complained, router.complained
+
+
+@pytest.fixture(scope="module")
+def stranded(tmp_path_factory):
+    """A client of a router that started although nobody answers for any of its arms."""
+    routes = {name: {"arms": GONE, "guard": GUARD, "policy": policy} for name, policy in POLICIES.items()}
+    with Router(write_config(tmp_path_factory.mktemp("stranded"), routes)) as router, Client(router.address) as client:
+        yield client
+
+
+@pytest.mark.parametrize("route", ["split", "thompson", pytest.param("canary", marks=NOT_YET)])
+def test_the_last_arm_is_never_left_out(stranded, route):
+    """With everything away the upstream's own error says more than a refusal."""
+    seen = [ask(stranded, route) for _ in range(20)]
+    assert {each.code for each in seen} == {Code.UNAVAILABLE}, seen[-1]
+    assert all("127.0.0.1:" in each.sentence for each in seen)
+    assert any(arm.allowed for arm in stranded.describe(route).arms)

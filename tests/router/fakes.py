@@ -151,6 +151,7 @@ class FakeModels:
         if model not in self.upstreams:
             raise NotFound(f"no model {model!r}")
         self.opened.append(model)
+        self.upstreams[model].is_closed = False
         return self.upstreams[model]
 
 

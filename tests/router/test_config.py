@@ -215,7 +215,10 @@ WRONG = {
         "routes.r.policy: epsilon",
     ),
     "a prior of 0": (SMALL + "    policy: {kind: thompson, alpha: 0}", "routes.r.policy: alpha: "),
-    "a reward upside down": (SMALL + "    reward: {low: 1, high: 0}", r"routes.r.reward: low \(1.0\) must be below high"),
+    "a reward upside down": (
+        SMALL + "    reward: {low: 1, high: 0}",
+        r"routes.r.reward: low \(1.0\) must be below high",
+    ),
     "a reward without width": (SMALL + "    reward: {low: 1, high: 1}", "routes.r.reward: low .* must be below high"),
     "a reward that is no number": (SMALL + "    reward: {low: .nan}", "routes.r.reward: low and high must be numbers"),
     "a reward without end": (SMALL + "    reward: {high: .inf}", "routes.r.reward: low and high must be numbers"),

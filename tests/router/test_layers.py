@@ -24,7 +24,7 @@ async def test_one_too_many_is_refused_at_once_and_the_others_are_answered():
     upstream = FakeUpstream()
     handler = limited(2)(upstream)
     held = [upstream.hold(), upstream.hold()]
-    inside = [asyncio.create_task(handler(call_of("credit"))) for _ in held]
+    inside = [asyncio.ensure_future(handler(call_of("credit"))) for _ in held]
     for each in held:
         await each.arrived.wait()
     with pytest.raises(ResourceExhausted, match="'credit' has 2 requests in flight already, its limit") as refused:
@@ -33,7 +33,8 @@ async def test_one_too_many_is_refused_at_once_and_the_others_are_answered():
     assert len(upstream.calls) == 2, "the upstream never saw the third"
     for each in held:
         each.release()
-    assert all([reply.body for reply in await asyncio.gather(*inside)])
+    replies = await asyncio.gather(*inside)
+    assert all(reply.body for reply in replies)
 
 
 async def test_whoever_leaves_makes_room_however_they_leave():
@@ -43,7 +44,7 @@ async def test_whoever_leaves_makes_room_however_they_leave():
     with pytest.raises(RuntimeError):
         await handler(call_of("credit"))
     held = upstream.hold()
-    left = asyncio.create_task(handler(call_of("credit")))
+    left = asyncio.ensure_future(handler(call_of("credit")))
     await held.arrived.wait()
     left.cancel()
     await asyncio.wait([left])
@@ -54,7 +55,7 @@ async def test_each_handler_has_a_limit_of_its_own():
     layer = limited(1)
     one, other = FakeUpstream(), FakeUpstream()
     held = one.hold()
-    inside = asyncio.create_task(layer(one)(call_of("credit")))
+    inside = asyncio.ensure_future(layer(one)(call_of("credit")))
     await held.arrived.wait()
     await layer(other)(call_of("credit"))
     held.release()
@@ -101,7 +102,7 @@ async def test_every_answer_is_counted_under_its_status_and_timed():
 async def test_a_caller_who_left_is_counted_as_cancelled():
     observed = Observed()
     held = observed.upstream.hold()
-    left = asyncio.create_task(observed.handler(call_of("credit")))
+    left = asyncio.ensure_future(observed.handler(call_of("credit")))
     await held.arrived.wait()
     assert observed.timed == 0
     left.cancel()
@@ -114,7 +115,8 @@ async def test_nothing_that_a_client_sends_becomes_a_label():
     call = call_of("credit", unit="jane@example.com", id="secret-id")
     call.metadata = {"authorization": "secret-token"}
     await observed.handler(call)
-    values = {value for family in observed.registry.collect() for one in family.samples for value in one.labels.values()}
+    samples = [sample for family in observed.registry.collect() for sample in family.samples]
+    values = {value for sample in samples for value in sample.labels.values()}
     assert not {value for value in values if "secret" in value or "jane" in value}
 
 
@@ -152,7 +154,7 @@ async def test_a_request_that_failed_has_its_line_too():
         with pytest.raises(type(error)):
             await handler(call_of("credit"))
     held = upstream.hold()
-    left = asyncio.create_task(handler(call_of("credit")))
+    left = asyncio.ensure_future(handler(call_of("credit")))
     await held.arrived.wait()
     left.cancel()
     await asyncio.wait([left])

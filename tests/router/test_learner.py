@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -46,11 +45,6 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         return lambda: SQLiteStore(str(tmp_path / "store.db"))
     store = MemoryStore()
     return lambda: store
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
 
 
 class Bench:
@@ -93,6 +87,11 @@ class Bench:
     def sums(self, name: str = "credit") -> dict[tuple[str, str], list[float]]:
         return {key: row.tolist() for key, row in self.store.sums(name).items()}
 
+    def fails_after_now(self) -> Callable[[], bool]:
+        """Whether a cycle has failed since this was asked."""
+        before = self.metric("croupier_store_errors_total") or 0.0
+        return lambda: (self.metric("croupier_store_errors_total") or 0.0) > before
+
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
 
@@ -119,8 +118,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_reward_adds_its_row_its_tally_and_its_metrics(open_store: Open):
-    settings = {"reward": Range(low=-1.0, high=3.0), "metrics": {"pnl": Metric(unit="GBP"), "cost": Metric(unit="GBP")}}
-    async with running(open_store(), **settings) as bench:
+    metrics = {"pnl": Metric(unit="GBP"), "cost": Metric(unit="GBP")}
+    async with running(open_store(), reward=Range(low=-1.0, high=3.0), metrics=metrics) as bench:
         decision = bench.decided()
         assert await bench.earn(decision, 2.0, metrics={"pnl": -5.0}, truth=0.75) == decision
         assert bench.sums() == {
@@ -431,9 +430,9 @@ async def test_however_long_the_store_is_away_the_queue_stays_bounded(monkeypatc
             decisions += [bench.decided() for _ in range(8)]
             await until(store.kept.is_set)  # the commit of these is on its way when the next ones come
             decisions += [bench.decided() for _ in range(8)]
-            errors = bench.metric("croupier_store_errors_total") or 0
+            failed_again = bench.fails_after_now()
             store.free.set()
-            await until(lambda before=errors: (bench.metric("croupier_store_errors_total") or 0) > before)
+            await until(failed_again)
         store.down = False
         await settled(bench.learner)
         assert bench.metric("croupier_decisions_dropped_total") == len(decisions) - 10

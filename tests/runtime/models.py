@@ -15,12 +15,12 @@ from runtime.model import Arrays, TensorSpec
 from runtime.settings import FILE
 
 
-def put(root: Path, folder_name: str, module: nn.Module | bytes | None = None, *, version: str = "", **settings) -> Path:
+def put(root: Path, folder_name: str, module: nn.Module | bytes | None = None, *, version="", **settings) -> Path:
     """Writes a model folder: the archive of a module, or bytes in its place, and its settings; returns the folder.
 
     What the settings leave out is that of `Mlp`.
     """
-    folder = root / folder_name / version
+    folder: Path = root / folder_name / version
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(module, bytes):
         (folder / "model.pt").write_bytes(module)
@@ -57,7 +57,8 @@ class Mlp(nn.Module):
         self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        y: Tensor = self.layers(x)
+        return y
 
 
 class Times(nn.Module):
@@ -144,7 +145,7 @@ class Slow(nn.Module):
         self.weight = nn.Parameter(torch.eye(256))
 
     def forward(self, x: Tensor) -> Tensor:
-        work = self.weight
+        work: Tensor = self.weight
         for _ in range(2 + int(x.max())):
             work = work @ self.weight
         return x * work[0, 0]

@@ -35,7 +35,7 @@ def test_what_is_no_model_is_passed_over(tmp_path):
 
 
 def test_a_root_that_is_gone_is_said_to_be(tmp_path):
-    with pytest.raises(FailedPrecondition, match="there is no folder .*missing"):
+    with pytest.raises(FailedPrecondition, match=r"there is no folder .*missing"):
         Repository(tmp_path / "missing").scan()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -32,7 +31,7 @@ small = st.integers(-1000, 1000).map(float)  # sums of these are exact in any or
 
 
 def decision(id: str, arm: str = "a", route: str = ROUTE, **more) -> Decision:
-    return replace(Decision(id, route, arm, propensity=0.5, time=1.5, policy_version="7"), **more)
+    return Decision(**{"id": id, "route": route, "arm": arm, "propensity": 0.5, "time": 1.5, "policy_version": "7"} | more)
 
 
 def credit(id: str, *rows: Sequence[float], arm: str = "a", layout: str = "counts", value: float = 1.0) -> Credit:

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from functools import lru_cache
+from math import inf, log, nan, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import betaln
+
+from bandits.confidence import MOST, rate_interval
+
+interval = lru_cache(None)(rate_interval)
+
+
+@st.composite
+def counts(draw: st.DrawFn, most: int = 10**6) -> tuple[float, float]:
+    """Successes and n."""
+    n = draw(st.integers(1, most))
+    return float(draw(st.integers(0, n))), float(n)
+
+
+alphas = st.floats(1e-6, 0.9)
+moments = st.floats(0.1, 1e6)
+
+
+def evidence(rate: float, successes: float, n: float, alpha: float, tightest_at: float) -> float:
+    """Logarithm of the mixture against a rate, by another library's Beta function."""
+    twice = 2 * log(1 / alpha)
+    scale = max(tightest_at / (twice + log(1 + twice)) - 1, 1e-3)
+    a, b = (1 - rate) * scale, rate * scale
+    ratio = betaln(a + n - successes, b + successes) - betaln(a, b)
+    return float(ratio - successes * log(rate) - (n - successes) * log(1 - rate))
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "tightest_at", "expected"),
+    [
+        (700, 1000, 100, (0.651629, 0.745949)),
+        (15, 50, 50, (0.129556, 0.511896)),
+        (5, 50, 50, (0.013021, 0.269264)),
+        (1, 50, 50, (0.0, 0.13489)),
+        (100, 200, 1, (0.328923, 0.671076)),
+    ],
+)
+def test_published_intervals_are_reproduced(successes, n, tightest_at, expected):
+    """The vectors of confseq 0.0.11, the authors' own library."""
+    assert rate_interval(successes, n, tightest_at=tightest_at) == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_trials_anything_is_possible():
+    assert rate_interval(0, 0) == (0.0, 1.0)
+
+
+@given(counts(), alphas, moments)
+def test_the_observed_rate_is_inside_and_the_interval_is_of_rates(count, alpha, tightest_at):
+    successes, n = count
+    low, high = rate_interval(successes, n, alpha=alpha, tightest_at=tightest_at)
+    assert 0 <= low <= successes / n <= high <= 1
+    assert low < high
+
+
+@given(counts(), alphas, moments)
+def test_failures_mirror_successes(count, alpha, tightest_at):
+    successes, n = count
+    low, high = rate_interval(successes, n, alpha=alpha, tightest_at=tightest_at)
+    mirrored = rate_interval(n - successes, n, alpha=alpha, tightest_at=tightest_at)
+    assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-9)
+
+
+@settings(max_examples=50)
+@given(counts(), alphas, moments, st.lists(st.floats(1e-6, 1 - 1e-6), min_size=10, max_size=30))
+def test_a_rate_is_outside_exactly_when_the_evidence_against_it_is_enough(count, alpha, tightest_at, rates):
+    successes, n = count
+    low, high = rate_interval(successes, n, alpha=alpha, tightest_at=tightest_at)
+    for rate in rates:
+        margin = evidence(rate, successes, n, alpha, tightest_at) - log(1 / alpha)
+        if abs(margin) > 1e-6:
+            assert (low <= rate <= high) == (margin < 0)
+
+
+@given(counts(), st.floats(1e-6, 0.4), moments)
+def test_more_certainty_is_wider(count, alpha, tightest_at):
+    successes, n = count
+    low, high = rate_interval(successes, n, alpha=alpha, tightest_at=tightest_at)
+    wider_low, wider_high = rate_interval(successes, n, alpha=alpha / 10, tightest_at=tightest_at)
+    assert wider_low <= low + 1e-9
+    assert wider_high >= high - 1e-9
+
+
+@given(counts(10**5), moments)
+def test_four_times_the_trials_narrow_it(count, tightest_at):
+    successes, n = count
+    low, high = rate_interval(successes, n, tightest_at=tightest_at)
+    narrower_low, narrower_high = rate_interval(4 * successes, 4 * n, tightest_at=tightest_at)
+    assert narrower_high - narrower_low < high - low
+
+
+@pytest.mark.parametrize("n", [30.0, 300.0, 3000.0, 30_000.0])
+def test_it_is_tightest_where_it_was_told_to_be(n):
+    def width(tightest_at: float) -> float:
+        low, high = rate_interval(0.3 * n, n, tightest_at=tightest_at)
+        return high - low
+
+    assert width(n) < min(width(n / 10), width(n * 10))
+
+
+def test_parts_of_successes_count_in_between():
+    """Rewards in [0, 1], and sums that were forgotten in part, are not whole."""
+    lows, highs = zip(*(rate_interval(successes, 20.5) for successes in (5, 5.25, 5.5, 6)), strict=True)
+    assert list(lows) == sorted(lows)
+    assert list(highs) == sorted(highs)
+
+
+@pytest.mark.parametrize("n", [1e9, MOST])
+def test_large_counts_keep_their_width(n):
+    """Against the width of a normal mixture, which it nears."""
+    low, high = rate_interval(0.3 * n, n)
+    twice = 2 * log(20)
+    rho = 0.21 * (100 / (twice + log(1 + twice)) - 1)
+    variance = 0.21 * n
+    width = 2 * sqrt((variance + rho) * log((variance + rho) / (rho * 0.05**2))) / n
+    assert high - low == pytest.approx(width, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n"),
+    [(-1, 10), (11, 10), (1, 0), (nan, 10), (1, nan), (1, inf), (inf, inf), (0, -1), (0, 2 * MOST)],
+)
+def test_impossible_counts_are_refused(successes, n):
+    with pytest.raises(ValueError, match=r"successes and n: expected 0 <= successes <= n <= 1e\+12, got"):
+        rate_interval(successes, n)
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -0.1, 1.5, nan])
+def test_impossible_error_rates_are_refused(alpha):
+    with pytest.raises(ValueError, match="alpha must be in"):
+        rate_interval(1, 2, alpha=alpha)
+
+
+@pytest.mark.parametrize("tightest_at", [0, -1, nan, inf, 1e15])
+def test_impossible_moments_are_refused(tightest_at):
+    with pytest.raises(ValueError, match="tightest_at in"):
+        rate_interval(1, 2, tightest_at=tightest_at)
+
+
+def textbook(successes: float, n: float) -> tuple[float, float]:
+    """The 95 % interval that is meant for one look, at an n chosen before."""
+    rate = successes / n
+    radius = 1.96 * sqrt(rate * (1 - rate) / n)
+    return rate - radius, rate + radius
+
+
+def misses(of, rate: float, looks: range, successes: np.ndarray) -> float:
+    """The part of the runs in which the interval at any look does not hold the true rate."""
+    missed = 0
+    for run in successes:
+        intervals = (of(float(run[n - 1]), float(n)) for n in looks)
+        missed += any(not low <= rate <= high for low, high in intervals)
+    return missed / len(successes)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_whoever_peeks_is_fooled_no_more_often_than_promised(rate):
+    """300 runs of 2000 trials, looked at every 10 trials from the 10th or, for the textbook, from the 100th."""
+    trials = np.random.default_rng(20260101).random((300, 2000)) < rate
+    successes = trials.cumsum(axis=1)
+    assert misses(interval, rate, range(10, 2001, 10), successes) <= 0.05
+    assert misses(textbook, rate, range(100, 2001, 10), successes) > 0.25
+
+
+def test_a_policy_that_chooses_by_what_it_saw_fools_nobody_either():
+    """Two equal arms, the better-looking of which is played; both intervals are looked at all the time."""
+    rng = np.random.default_rng(20260102)
+    rate, missed, runs = 0.3, 0, 200
+    for _ in range(runs):
+        n, successes = [1, 1], [int(rng.random() < rate), int(rng.random() < rate)]
+        bad = False
+        for step in range(400):
+            arm = int(rng.integers(2)) if rng.random() < 0.1 else int(successes[1] * n[0] > successes[0] * n[1])
+            n[arm] += 1
+            successes[arm] += int(rng.random() < rate)
+            if step % 10 == 0:
+                for s, k in zip(successes, n, strict=True):
+                    low, high = interval(s, k)
+                    bad |= not low <= rate <= high
+        missed += bad
+    assert missed / runs <= 2 * 0.05

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protos.errors import DeadlineExceeded, Internal, ResourceExhausted
+from runtime import batcher as module
+from runtime.batcher import Batcher
+from runtime.metrics import ModelMetrics
+from tests.runtime.models import Fake
+
+LONG = 3600.0
+
+
+def batcher(model, **limits):
+    return Batcher(model, ModelMetrics(), **{"max_rows": 64, "quick": True, **limits})
+
+
+def rows(*values, width=1):
+    return {"x": np.repeat(np.array(values, float)[:, None], width, axis=1)}
+
+
+def submit(to, *values, **options):
+    return to.submit(rows(*values), len(values), **options)
+
+
+class Gated(Fake):
+    """Runs when it is let."""
+
+    def __init__(self):
+        super().__init__()
+        self.started = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+
+    def run(self, arrays):
+        self.started.release()
+        assert self.gate.acquire(timeout=60)
+        return super().run(arrays)
+
+
+async def in_thread(semaphore):
+    assert await asyncio.to_thread(semaphore.acquire, timeout=60)
+
+
+def test_calls_of_one_turn_of_the_loop_share_a_batch():
+    async def scenario():
+        model = Fake()
+        to = batcher(model)
+        answers = await asyncio.gather(submit(to, 1), submit(to, 2, 3), submit(to, 4))
+        assert [answer["y"].ravel().tolist() for answer in answers] == [[3], [5, 7], [9]]
+        assert [batch.ravel().tolist() for batch in model.batches] == [[1, 2, 3, 4]]
+
+    asyncio.run(scenario())
+
+
+def test_calls_that_come_while_a_batch_runs_are_the_next():
+    async def scenario():
+        model = Gated()
+        to = batcher(model, quick=False)
+        first = submit(to, 1)
+        await in_thread(model.started)
+        others = [submit(to, 2), submit(to, 3)]
+        await asyncio.sleep(0)
+        others.append(submit(to, 4))
+        model.gate.release(2)
+        await asyncio.gather(first, *others)
+        assert [batch.ravel().tolist() for batch in model.batches] == [[1], [2, 3, 4]]
+        await to.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_of_one_is_the_callers_own_arrays():
+    async def scenario():
+        model = Fake()
+        given = rows(1)
+        await batcher(model).submit(given, 1)
+        assert model.batches[0] is given["x"]
+
+    asyncio.run(scenario())
+
+
+def test_the_limit_counts_rows_and_a_larger_call_runs_alone():
+    async def scenario():
+        model = Fake()
+        to = batcher(model, max_rows=4)
+        await asyncio.gather(submit(to, 1, 2), submit(to, 3, 4), submit(to, 5), submit(to, *range(9)), submit(to, 6))
+        assert [len(batch) for batch in model.batches] == [4, 1, 9, 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_not_batched_runs_call_by_call():
+    async def scenario():
+        model = Fake()
+        to = batcher(model, max_rows=1)
+        await asyncio.gather(*(submit(to, i) for i in range(3)))
+        assert [batch.ravel().tolist() for batch in model.batches] == [[0], [1], [2]]
+
+    asyncio.run(scenario())
+
+
+def test_calls_with_different_keys_take_turns():
+    async def scenario():
+        model = Fake()
+        to = batcher(model, max_rows=2)
+        narrow = [to.submit(rows(i), 1, "narrow") for i in range(4)]
+        wide = to.submit(rows(9, width=2), 1, "wide")
+        await asyncio.gather(*narrow, wide)
+        assert [batch[:, 0].tolist() for batch in model.batches] == [[0, 1], [9], [2, 3]]
+
+    asyncio.run(scenario())
+
+
+def test_a_wait_is_for_company_and_ends_when_the_batch_is_full():
+    async def scenario():
+        model = Fake()
+        to = batcher(model, max_rows=2, max_wait=LONG)
+        first = submit(to, 1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert model.batches == []
+        await asyncio.gather(first, submit(to, 2))
+        assert [len(batch) for batch in model.batches] == [2]
+
+    asyncio.run(scenario())
+
+
+def test_a_wait_that_is_over_ends_without_company():
+    async def scenario():
+        model = Fake()
+        await submit(batcher(model, max_wait=1e-3), 1)
+        assert [len(batch) for batch in model.batches] == [1]
+
+    asyncio.run(scenario())
+
+
+def test_closing_does_not_wait_for_company():
+    async def scenario():
+        to = batcher(Fake(), max_wait=LONG)
+        call = submit(to, 1)
+        await to.close()
+        assert call.result()["y"].tolist() == [[3]]
+
+    asyncio.run(scenario())
+
+
+def test_closing_answers_what_is_queued():
+    async def scenario():
+        model = Gated()
+        to = batcher(model, max_rows=1, quick=False)
+        calls = [submit(to, i) for i in range(3)]
+        await in_thread(model.started)
+        closing = asyncio.create_task(to.close())
+        model.gate.release(3)
+        await closing
+        assert [call.result()["y"].item() for call in calls] == [1, 3, 5]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_one_bad_call_does_not_spoil_the_others(quick, caplog):
+    async def scenario():
+        to = batcher(Fake("tender"), quick=quick)
+        good, bad, other = submit(to, 1), submit(to, -1), submit(to, 2)
+        await asyncio.wait([good, bad, other])
+        assert good.result()["y"].tolist() == [[3]]
+        assert str(bad.exception()) == "model 'tender' failed: ValueError: negative"
+        assert other.result()["y"].tolist() == [[5]]
+        await to.close()
+
+    asyncio.run(scenario())
+    assert caplog.messages == ["model 'tender' failed: ValueError: negative"]
+
+
+def test_outputs_that_lose_rows_are_not_dealt_out(caplog):
+    class Short(Fake):
+        def run(self, arrays):
+            return {"y": arrays["x"][:1]}
+
+    async def scenario():
+        to = batcher(Short())
+        with pytest.raises(Internal, match=r"output 'y' has shape \[1, 1\] for a batch of 2 rows"):
+            await submit(to, 1, 2)
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_call_is_not_run():
+    async def scenario():
+        model = Fake()
+        to = batcher(model)
+        kept, left = submit(to, 1), submit(to, 2)
+        left.cancel()
+        await kept
+        assert [batch.ravel().tolist() for batch in model.batches] == [[1]]
+
+    asyncio.run(scenario())
+
+
+def test_a_call_cancelled_while_it_runs_harms_nobody():
+    async def scenario():
+        model = Gated()
+        to = batcher(model, quick=False)
+        running = submit(to, 0)
+        await in_thread(model.started)
+        left, kept = submit(to, 1), submit(to, 2)
+        model.gate.release()
+        await in_thread(model.started)
+        left.cancel()
+        model.gate.release()
+        await running
+        assert (await kept)["y"].tolist() == [[5]]
+        assert [batch.ravel().tolist() for batch in model.batches] == [[0], [1, 2]]
+        await to.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_call_whose_deadline_passed_is_not_run():
+    async def scenario():
+        model = Fake()
+        to = batcher(model)
+        now = asyncio.get_running_loop().time()
+        late, early = submit(to, 1, deadline=now - 1), submit(to, 2, deadline=now + LONG)
+        with pytest.raises(DeadlineExceeded, match="while the call waited for its turn"):
+            await late
+        await early
+        assert [batch.ravel().tolist() for batch in model.batches] == [[2]]
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_refuses_at_once_and_then_recovers():
+    async def scenario():
+        to = batcher(Fake("busy"), max_queue=2)
+        calls = [submit(to, 1), submit(to, 2)]
+        with pytest.raises(ResourceExhausted, match="2 calls already wait for model 'busy'"):
+            submit(to, 3)
+        await asyncio.gather(*calls)
+        await submit(to, 3)
+
+    asyncio.run(scenario())
+
+
+def test_calls_that_nobody_waits_for_leave_a_full_queue():
+    async def scenario():
+        model = Gated()
+        to = batcher(model, max_queue=2, max_rows=1, quick=False)
+        running = submit(to, 0)
+        await in_thread(model.started)
+        for call in (submit(to, 1), submit(to, 2)):
+            call.cancel()
+        kept = submit(to, 3)
+        model.gate.release(2)
+        await asyncio.gather(running, kept)
+        assert [batch.item() for batch in model.batches] == [0, 3]
+        await to.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_queue_swept_empty_is_no_trouble():
+    async def scenario():
+        model = Fake()
+        to = batcher(model, max_queue=1)
+        submit(to, 1).cancel()
+        gone = submit(to, 2)
+        gone.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await submit(to, 3)
+        await to.close()
+        assert [batch.item() for batch in model.batches] == [3]
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_turns_out_slow_gets_a_thread(monkeypatch):
+    monkeypatch.setattr(module, "SLOW", 0.0)
+    threads = []
+
+    class Watched(Fake):
+        def run(self, arrays):
+            threads.append(threading.current_thread().name)
+            return super().run(arrays)
+
+    async def scenario():
+        to = batcher(Watched("heavy"))
+        for i in range(module.STRIKES + 1):
+            await submit(to, i)
+        await to.close()
+
+    asyncio.run(scenario())
+    assert threads == ["MainThread"] * module.STRIKES + ["model heavy"]
+
+
+@dataclass
+class Step:
+    """A call that is submitted, and what becomes of it."""
+
+    rows: int
+    width: int
+    fate: str  # "fine", "fails", "cancelled", "late"
+    turns: int  # of the loop before the next step
+
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        rows=st.integers(0, 4),
+        width=st.integers(1, 3),
+        fate=st.sampled_from(["fine", "fine", "fine", "fails", "cancelled", "late"]),
+        turns=st.integers(0, 2),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS, st.integers(1, 6), st.booleans(), st.sampled_from([0.0, 1e-3]))
+@settings(max_examples=80, deadline=None)
+def test_each_caller_gets_its_own_rows_or_its_own_error(steps, max_rows, quick, max_wait):
+    """For any arrivals, sizes, shapes, failures and departures; and nothing is run that should not be."""
+
+    async def scenario():
+        model = Fake()
+        to = batcher(model, max_rows=max_rows, quick=quick, max_wait=max_wait)
+        loop = asyncio.get_running_loop()
+        calls = []
+        for number, step in enumerate(steps, 1):
+            values = [number + part / 10 for part in range(step.rows)]
+            if step.fate == "fails" and values:
+                values[-1] = -number
+            arrays = rows(*values, width=step.width)
+            late = step.fate == "late"
+            deadline = loop.time() + (-1 if late else LONG) if late or number % 2 else None
+            calls.append((step, arrays["x"], to.submit(arrays, step.rows, step.width, deadline)))
+            if step.fate == "cancelled":
+                calls[-1][2].cancel()
+            for _ in range(step.turns):
+                await asyncio.sleep(0)
+        await asyncio.gather(*(future for _, _, future in calls), return_exceptions=True)
+        await to.close()
+
+        for step, x, future in calls:
+            if step.fate == "cancelled":
+                assert future.cancelled()
+            elif step.fate == "late":
+                assert isinstance(future.exception(), DeadlineExceeded)
+            elif step.fate == "fails" and step.rows:
+                assert isinstance(future.exception(), Internal)
+            else:
+                np.testing.assert_array_equal(future.result()["y"], 2 * x + 1)
+        ran = [abs(value) for batch in model.batches for value in batch[:, 0]]
+        unwanted = {int(number) for number, (step, _, _) in enumerate(calls, 1) if step.fate in ("cancelled", "late")}
+        assert not unwanted & {int(value) for value in ran}
+        for batch in model.batches:
+            numbers = np.abs(batch[:, 0]).astype(int)
+            assert (np.diff(numbers) >= 0).all(), "calls of one key keep their order"
+            assert len(batch) <= max_rows or len(set(numbers)) == 1
+
+    asyncio.run(scenario())

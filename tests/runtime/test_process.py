@@ -1,0 +1,225 @@
+"""End to end: a real process, asked by clients that are not ours."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from protos.messages import (
+    ModelInferRequest,
+    ModelInferResponse,
+    RepositoryIndexRequest,
+    RepositoryIndexResponse,
+    RepositoryModelLoadRequest,
+    RepositoryModelUnloadRequest,
+)
+from protos.tensors import add_inputs, outputs_of
+from protos.v2 import SERVICE
+from runtime.__main__ import main
+from tests.runtime.models import Mlp, Slow, Times, put, tensor
+from tests.runtime.process import ROOT, RuntimeProcess
+
+TIMES: dict[str, Any] = {"outputs": [tensor("y", "FP32", -1, 4)]}
+SLOW: dict[str, Any] = {"inputs": [tensor("x", "FP32", -1)], "outputs": [tensor("y", "FP32", -1)]}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A version 2 and a version 10 of "times", "mlp" and "slow"."""
+    root = tmp_path_factory.mktemp("models")
+    put(root, "times", Times(2), version="2", **TIMES)
+    put(root, "times", Times(10), version="10", **TIMES)
+    put(root, "mlp", Mlp())
+    put(root, "slow", Slow(), **SLOW)
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(repository):
+    with RuntimeProcess(repository) as process:
+        yield process
+
+
+@pytest.fixture
+def channel(server):
+    with grpc.insecure_channel(server.address) as channel:
+        yield channel
+
+
+def call(channel, method, request, **options):
+    return channel.unary_unary(SERVICE + method)(request.SerializeToString(), **{"timeout": 60, **options})
+
+
+def infer(channel, name, x, **options):
+    request = ModelInferRequest(model_name=name, id="r-1")
+    add_inputs(request, {"x": np.array(x, np.float32)}, raw=True)
+    return ModelInferResponse.FromString(call(channel, "ModelInfer", request, **options))
+
+
+def states(channel):
+    index = RepositoryIndexResponse.FromString(call(channel, "RepositoryIndex", RepositoryIndexRequest()))
+    return {(each.name, each.version): (each.state, each.reason) for each in index.models}
+
+
+def test_it_says_where_it_is_and_what_to_try(server):
+    assert server.said.startswith(f"serving mlp, slow, times on {server.address}, gRPC and REST; try: curl http://")
+    command = server.said.partition("try: ")[2].split()
+    answered = subprocess.run([*command, "--silent", "--show-error"], check=True, capture_output=True, text=True)
+    assert json.loads(answered.stdout)["name"] == "mlp"
+
+
+def test_grpcio_is_answered(channel):
+    response = infer(channel, "times", [[1, 2, 3, 4]])
+    assert (response.model_name, response.model_version, response.id) == ("times", "10", "r-1")
+    assert outputs_of(response)["y"].tolist() == [[10, 20, 30, 40]]
+
+
+def test_many_callers_at_once_each_get_their_own_answer(channel):
+    method = channel.unary_unary(SERVICE + "ModelInfer")
+    calls = {}
+    for i in range(500):
+        request = ModelInferRequest(model_name="times")
+        add_inputs(request, {"x": np.full((1 + i % 3, 4), i, np.float32)}, raw=bool(i % 2))
+        calls[i] = method.future(request.SerializeToString(), timeout=60)
+    for i, future in calls.items():
+        y = outputs_of(ModelInferResponse.FromString(future.result()))["y"]
+        np.testing.assert_array_equal(y, np.full((1 + i % 3, 4), 10 * i))
+
+
+def test_tritons_clients_are_answered(server):
+    command = [sys.executable, "-m", "tests.runtime.triton", server.address]
+    asked = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=100)
+    assert asked.returncode == 0, asked.stderr
+
+
+def test_curl_is_answered_in_json(server):
+    body = {"id": "7", "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
+    url = f"http://{server.address}/v2/models/times/versions/2/infer"
+    command = ["curl", "--silent", "--show-error", "--fail-with-body", url, "--json", json.dumps(body)]
+    answered = subprocess.run(command, check=True, capture_output=True, text=True)
+    response = json.loads(answered.stdout)
+    assert (response["model_name"], response["model_version"], response["id"]) == ("times", "2", "7")
+    (y,) = response["outputs"]
+    assert (y["name"], y["datatype"], y["shape"], y["data"]) == ("y", "FP32", [1, 4], [2, 4, 6, 8])
+
+
+def test_rest_says_what_is_wrong(server):
+    with httpx.Client(base_url=f"http://{server.address}") as client:
+        x = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
+        wrong = client.post("/v2/models/times/infer", json={"inputs": [x]})
+        assert wrong.status_code == 422
+        assert wrong.json() == {"error": "input 'x' is declared FP32 [-1, 4]; the request has FP32 [1, 3]"}
+        unknown = client.get("/v2/models/nobody")
+        assert unknown.status_code == 404
+        assert "there is no model 'nobody'; loaded are:" in unknown.json()["error"]
+
+
+def test_a_broken_model_is_reported_and_keeps_the_server_from_ready(tmp_path):
+    put(tmp_path, "good", Mlp())
+    put(tmp_path, "bad", b"junk")
+    with RuntimeProcess(tmp_path) as server:
+        assert server.said.startswith("serving good on ")
+        with httpx.Client(base_url=f"http://{server.address}") as client:
+            assert client.get("/v2/health/live").status_code == 200
+            assert client.get("/v2/health/ready").status_code == 503
+            index = client.post("/v2/repository/index").json()
+            (bad,) = [each for each in index if each["name"] == "bad"]
+            assert bad["state"] == "UNAVAILABLE"
+            assert "model.pt is not a TorchScript archive" in bad["reason"]
+            refused = client.post("/v2/repository/models/bad/load")
+            assert refused.status_code == 422
+            assert refused.json() == {"error": bad["reason"]}
+            assert client.post("/v2/repository/models/bad/unload").status_code == 200
+            assert client.get("/v2/health/ready").status_code == 200
+        server.terminate()
+        assert server.ended() == 0
+        assert "model 'bad' is not served: " in server.errors
+
+
+def test_models_are_loaded_reloaded_and_unloaded(tmp_path):
+    put(tmp_path, "m", Times(2), **TIMES)
+    with RuntimeProcess(tmp_path, "--load", "none") as server, grpc.insecure_channel(server.address) as channel:
+        assert server.said.startswith("serving no models on ")
+        assert states(channel) == {("m", ""): ("UNAVAILABLE", "not loaded")}
+        with pytest.raises(grpc.RpcError) as unknown:
+            infer(channel, "m", [[1, 2, 3, 4]])
+        assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+        for factor in (2, 3):
+            put(tmp_path, "m", Times(factor), **TIMES)
+            call(channel, "RepositoryModelLoad", RepositoryModelLoadRequest(model_name="m"))
+            assert outputs_of(infer(channel, "m", [[1, 0, 0, 0]]))["y"][0, 0] == factor
+        assert states(channel) == {("m", ""): ("READY", "")}
+        call(channel, "RepositoryModelUnload", RepositoryModelUnloadRequest(model_name="m"))
+        assert states(channel) == {("m", ""): ("UNAVAILABLE", "unloaded")}
+        with pytest.raises(grpc.RpcError) as refused:
+            call(channel, "RepositoryModelUnload", RepositoryModelUnloadRequest(model_name="nobody"))
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_metrics_name_models_of_the_repository_only(server, channel):
+    infer(channel, "times", [[1, 2, 3, 4]])
+    with pytest.raises(grpc.RpcError):
+        infer(channel, "secret", [[1, 2, 3, 4]])
+    scraped = httpx.get(f"http://{server.address}/metrics")
+    assert scraped.headers["content-type"].startswith("text/plain")
+    assert 'runtime_requests_total{code="OK",model="times",version="10"}' in scraped.text
+    assert "runtime_unknown_model_requests_total" in scraped.text
+    assert "secret" not in scraped.text
+
+
+def in_flight(address):
+    for line in httpx.get(f"http://{address}/metrics").text.splitlines():
+        if line.startswith('runtime_requests_in_flight{model="slow"'):
+            return float(line.split()[-1])
+    return 0.0
+
+
+def test_sigterm_lets_a_call_in_flight_finish(repository):
+    with RuntimeProcess(repository) as server, grpc.insecure_channel(server.address) as channel:
+        answers = []
+        calling = threading.Thread(target=lambda: answers.append(infer(channel, "slow", [400])))
+        calling.start()
+        while not in_flight(server.address):
+            assert calling.is_alive()
+        server.terminate()
+        calling.join()
+        assert outputs_of(answers[0])["y"].tolist() == [400]
+        assert server.ended() == 0
+
+
+def test_a_deadline_ends_a_slow_call(channel):
+    with pytest.raises(grpc.RpcError) as late:
+        infer(channel, "slow", [400], timeout=0.05)
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_folder_that_is_not_there_is_a_sentence(tmp_path, capsys):
+    assert main([str(tmp_path / "gone")]) == 1
+    assert (
+        capsys.readouterr().err == f"there is no folder {tmp_path}/gone; give the one that holds the models' folders\n"
+    )
+
+
+def test_a_port_that_is_taken_is_a_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "runtime", str(tmp_path), "--port", str(port)]
+        ran = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=100)
+    assert ran.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: " in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_importing_the_package_imports_no_pytorch():
+    """MLServer imports and reloads the module that a settings file names."""
+    code = "import importlib, sys, runtime; importlib.reload(runtime); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
