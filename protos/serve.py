@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
@@ -81,9 +80,6 @@ async def serve(
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.gather(*(server.wait_started() for server in servers))
-        # What is loaded by now stays: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
         started([server.addresses[0] for server in servers])
         await asyncio.wait([stopped, *serving], return_when=asyncio.FIRST_COMPLETED)
     finally:

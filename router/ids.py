@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+ID_LENGTH = 32
+
 _COUNTER_BITS = 32
 
 
@@ -33,7 +35,7 @@ class DecisionIds:
 
 def time_of(decision: str) -> float | None:
     """When an id was given, in seconds since the epoch; None when it is not one of ours."""
-    if len(decision) != 32:  # noqa: PLR2004  # the layout above
+    if len(decision) != ID_LENGTH:
         return None
     try:
         return int(decision, 16) and int(decision[:12], 16) / 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -16,8 +17,11 @@ from protos.messages import ModelInferResponse
 from router.call import Call, Decision, Handler, Reply, Vector
 from router.config import Route as Settings
 from router.guard import Guard
+from router.ids import ID_LENGTH
 from router.upstreams import Upstream
 from router.wire import ARM, ARM_HEADER, DECISION, DECISION_HEADER, PROPENSITY, PROPENSITY_HEADER
+
+_DOUBLE = struct.Struct("<d")  # as protobuf writes one
 
 
 class DecisionLog(Protocol):
@@ -32,11 +36,12 @@ class DecisionLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """An alternative: its name, who answers for it, and that answer wrapped in the layers."""
+    """An alternative: its name, who answers for it, that answer wrapped in the layers, and what is put on it."""
 
     name: str
     upstream: Upstream
     handler: Handler
+    stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Route:
             await self.log.committed(decision)
         else:
             self.log.record(decision)
-        reply.body += _stamp(decision)
+        reply.body += self.arms[index].stamp(decision)
         reply.metadata += [
             (DECISION_HEADER, decision.id),
             (ARM_HEADER, decision.arm),
@@ -108,14 +113,30 @@ class Route:
         return reply
 
 
-def _stamp(decision: Decision) -> bytes:
-    """What is appended to a serialized response: messages merge when their bytes are joined, the last name stands."""
-    stamp = ModelInferResponse(model_name=decision.route)
-    parameters = stamp.parameters
-    parameters[DECISION].string_param = decision.id
-    parameters[ARM].string_param = decision.arm
-    parameters[PROPENSITY].double_param = decision.propensity
-    return stamp.SerializeToString()
+class Stamp:
+    """What an arm's answers are stamped with: the route's name for a model name, and the decision in the parameters.
+
+    It is appended to the serialized response: messages merge when their bytes are joined, and the last name stands.
+    Only id and propensity change from one answer to the next, so they are put into bytes made once.
+    """
+
+    __slots__ = ("_head", "_middle", "_tail")
+
+    _ID, _PROPENSITY = "?" * ID_LENGTH, 0.12345678901234567
+
+    def __init__(self, route: str, arm: str) -> None:
+        message = ModelInferResponse(model_name=route)
+        message.parameters[ARM].string_param = arm
+        message.parameters[DECISION].string_param = self._ID
+        message.parameters[PROPENSITY].double_param = self._PROPENSITY
+        # In the order of their names, the id comes before the propensity.
+        made = message.SerializeToString(deterministic=True)
+        self._head, rest = made.split(self._ID.encode())
+        self._middle, self._tail = rest.split(_DOUBLE.pack(self._PROPENSITY))
+
+    def __call__(self, decision: Decision) -> bytes:
+        """The bytes to append to a response."""
+        return self._head + decision.id.encode() + self._middle + _DOUBLE.pack(decision.propensity) + self._tail
 
 
 class Routes:

@@ -24,7 +24,7 @@ from router.layers.log import logged
 from router.layers.metrics import measured
 from router.learner import Learner
 from router.metrics import Metrics
-from router.route import Arm, Route, Routes
+from router.route import Arm, Route, Routes, Stamp
 from router.stores import StoreError
 from router.upstreams.connections import Connections
 
@@ -121,7 +121,7 @@ class Table:
             upstream = await self._connections.upstream(settings.arms[name])
         except CallError as error:
             raise ConfigError(f"{self._path}: routes.{route}.arms.{name}: {error}") from None
-        return Arm(name, upstream, measured(self._metrics, route, name)(upstream))
+        return Arm(name, upstream, measured(self._metrics, route, name)(upstream), Stamp(route, name))
 
     async def _check_inputs(self, route: str, arms: tuple[Arm, ...]) -> None:
         """Any request of a route may go to any of its arms, so those that answer must take the same inputs."""

@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.models.is_dir():
         print(f"there is no folder {arguments.models}; give the one that holds the models' folders", file=sys.stderr)
         return 1
-    bind = f"{arguments.host}:{arguments.port}"
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    bind = f"{host}:{arguments.port}"
     return asyncio.run(_serve(arguments.models, bind, load=arguments.load == "all"))
 
 

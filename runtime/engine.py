@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -117,12 +117,14 @@ class Engine:
 
     async def start_loading(self) -> asyncio.Task[list[Entry]]:
         """Begins `load_all` and returns when `ready` knows what is to come; the task is the rest."""
-        found = await asyncio.to_thread(self._repository.scan)
-        for each in found:
-            key = (each.name, each.version)
+        models: dict[str, list[Found]] = {}
+        for found in await asyncio.to_thread(self._repository.scan):
+            key = (found.name, found.version)
             self._wanted.add(key)
-            self._entries[key] = Entry(*key, State.LOADING)
-        return self._background(self._load_each({each.name for each in found}))
+            if key not in self._served:
+                self._entries[key] = Entry(*key, State.LOADING)
+            models.setdefault(found.name, []).append(found)
+        return self._background(self._load_each(models))
 
     async def load(self, name: str) -> None:
         """Loads what the repository has under a name, all versions; swaps those whose files changed, without a gap.
@@ -146,13 +148,14 @@ class Engine:
             await self._retire(key)
         self._loaders.shutdown(wait=False, cancel_futures=True)
 
-    async def _load_each(self, names: Iterable[str]) -> list[Entry]:
-        await asyncio.gather(*(self._load(name) for name in sorted(names)), return_exceptions=True)
+    async def _load_each(self, models: dict[str, list[Found]]) -> list[Entry]:
+        await asyncio.gather(*(self._load(*model) for model in models.items()), return_exceptions=True)
         return [entry for key, entry in sorted(self._entries.items()) if key in self._wanted - self._served.keys()]
 
-    async def _load(self, name: str) -> None:
+    async def _load(self, name: str, found: list[Found] | None = None) -> None:
         async with self._lock(name):
-            found = await asyncio.to_thread(self._repository.find, name)
+            if found is None:
+                found = await asyncio.to_thread(self._repository.find, name)
             gone = {key for key in self._served if key[0] == name} - {(each.name, each.version) for each in found}
             failures = [reason for each in found if (reason := await self._load_version(each))]
             for key in gone:
@@ -191,9 +194,11 @@ class Engine:
         model = self._load_model(settings, folder)
         try:
             return model, warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
-        except CallError as error:
+        except Exception as error:
             model.close()
-            raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
+            if isinstance(error, CallError):
+                raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
+            raise
 
     async def _unload(self, name: str) -> None:
         async with self._lock(name):
@@ -229,10 +234,8 @@ class Engine:
             return Unavailable(f"{called} is being loaded; try again")
         if entries:
             return NotFound(f"{called} is not loaded: {entries[-1].reason or 'it is being unloaded'}")
-        if versions := self._versions(name):
-            return NotFound(f"there is no {called}; loaded are {_some(versions)}")
-        loaded = sorted({name for name, _ in self._served})
-        return NotFound(f"there is no {called}; loaded are: {_some(loaded) if loaded else 'none'}")
+        loaded = self._versions(name) or sorted({name for name, _ in self._served})
+        return NotFound(f"there is no {called}; " + (f"loaded are {_some(loaded)}" if loaded else "none is loaded"))
 
     def _lock(self, name: str) -> asyncio.Lock:
         # Weakly held, as a name may be anything that a client sends.

@@ -92,10 +92,13 @@ class Served:
         self.model.close()
 
     def _wanted(self, request: ModelInferRequest) -> list[str]:
-        wanted = [output.name for output in request.outputs]
-        for name in wanted:
-            if name not in self._outputs:
-                raise InvalidArgument(f"output {name!r} is not one of the model's: {_quoted(self._outputs)}")
+        wanted: list[str] = []
+        for output in request.outputs:
+            if output.name not in self._outputs:
+                raise InvalidArgument(f"output {output.name!r} is not one of the model's: {_quoted(self._outputs)}")
+            if output.name in wanted:
+                raise InvalidArgument(f"output {output.name!r} is asked for twice")
+            wanted.append(output.name)
         return wanted
 
     def _check(self, arrays: Arrays) -> int:
@@ -123,26 +126,26 @@ class Served:
 class _Input:
     """The check of one input, prepared."""
 
-    __slots__ = ("_dtype", "_fixed", "_spec")
+    __slots__ = ("_dtype", "_fixed", "_rank", "_spec")
 
     def __init__(self, spec: TensorSpec) -> None:
         self._spec = spec
         self._dtype = DATATYPES[spec.datatype]
+        self._rank = len(spec.shape)
         self._fixed = [(axis, size) for axis, size in enumerate(spec.shape) if size >= 0]
 
     def check(self, array: np.ndarray[Any, Any]) -> None:
         """Raises InvalidArgument unless datatype, rank and fixed dimensions are the declared ones."""
         shape = array.shape
-        if array.dtype == self._dtype and len(shape) == len(self._spec.shape):
+        good = array.dtype == self._dtype and len(shape) == self._rank
+        if good:
             for axis, size in self._fixed:
-                if shape[axis] != size:
-                    break
-            else:
-                return
-        raise InvalidArgument(
-            f"input {self._spec.name!r} is declared {self._spec}; "
-            f"the request has {datatype_of(array.dtype)} {list(shape)}"
-        )
+                good = good and shape[axis] == size
+        if not good:
+            raise InvalidArgument(
+                f"input {self._spec.name!r} is declared {self._spec}; "
+                f"the request has {datatype_of(array.dtype)} {list(shape)}"
+            )
 
 
 def _quoted(names: Iterable[str]) -> str:

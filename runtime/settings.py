@@ -29,7 +29,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`parameters.extra`."""
 
     device: str = "cpu"  # or "cuda", "cuda:1"
-    threads: _Positive = 1  # PyTorch has one number for the process: the largest that any model asks for
+    threads: _Positive = 1  # that PyTorch may use for one run of this model
     max_batch_size: _Count | None = None  # before the key of the same name outside, which Seldon drops
     max_batch_time: _Seconds | None = None
     max_queue: _Positive = 1024  # calls that may wait; the next one is refused

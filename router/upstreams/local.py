@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from protos.errors import Code, NotFound, UpstreamError
 from protos.messages import ModelMetadataResponse
 from router.call import Call, Reply
 from runtime.engine import Engine
@@ -39,14 +40,20 @@ class Local:
         request = call.request
         request.model_name = self._model
         request.model_version = self._version
-        response = await self._engine.infer(request, deadline=call.deadline)
+        try:
+            response = await self._engine.infer(request, deadline=call.deadline)
+        except NotFound as error:  # a model that is gone is the arm's failure: the client asked for the route
+            raise UpstreamError(error.message, Code.INTERNAL) from None
         return Reply(response.SerializeToString())
 
     async def metadata(self) -> ModelMetadataResponse:
         return self._engine.metadata(self._model, self._version)
 
     async def ready(self) -> bool:
-        return self._engine.is_ready(self._model, self._version)
+        try:
+            return self._engine.is_ready(self._model, self._version)
+        except NotFound:
+            return False
 
     async def close(self) -> None:
         """Nothing: the engine outlives its routes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,10 +29,10 @@ PLATFORM = "pytorch_torchscript"
 WELL_KNOWN = ("model.pt", "model.pth")
 
 _log = logging.getLogger(__name__)
+_here = threading.local()  # PyTorch's number of threads, as it was set in this thread
 
 # One specialisation, for any size, then no more: the default compiles anew for the first batch sizes that it meets.
 torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
-torch.set_num_threads(1)
 
 # PyTorch's modules are 100,000 objects that live as long as the process. Walking them made each full collection a pause
 # of 100 ms; frozen, they are walked no more. Before any model is loaded, as a frozen cycle is never freed.
@@ -51,9 +52,6 @@ def load(settings: ModelSettings, folder: Path) -> TorchScriptModel:
         model = TorchScriptModel(_frozen(module), settings, device)
     except FailedPrecondition as error:
         raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
-    # PyTorch has one number for the process, so the model that asks for most decides for all.
-    if settings.options.threads > torch.get_num_threads():
-        torch.set_num_threads(settings.options.threads)
     return model
 
 
@@ -81,11 +79,16 @@ class TorchScriptModel:
         self._device = None if device.type == "cpu" else device
         self._writes = _writes_inputs(module)
         self._inference = torch.inference_mode()
+        self._threads = settings.options.threads
 
     def run(self, arrays: Arrays) -> Arrays:
         """Runs `forward`. Raises Internal with what PyTorch says."""
         if self._forward is None:
             raise Internal("the model is closed")
+        # OpenMP keeps its number by thread: set elsewhere, it would leave two cores spinning for a small product here.
+        if getattr(_here, "threads", None) != self._threads:
+            torch.set_num_threads(self._threads)
+            _here.threads = self._threads
         try:
             with self._inference:
                 result = self._forward(*[self._tensor(arrays[name]) for name in self._order])

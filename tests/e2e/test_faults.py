@@ -433,7 +433,9 @@ def refusals(models, tmp_path_factory):
                 path.parent.mkdir()
                 path.write_text(config)
             else:
-                settings = {key: str(models) if value == "MODELS" else value for key, value in config.items()}
+                settings: dict[str, Any] = dict(config)
+                if settings.get("models") == "MODELS":
+                    settings["models"] = str(models)
                 write_config(path.parent, **settings)
             started[what] = path, stack.enter_context(Router(path))
             if len(started) - len(ended) == 2:  # as many at a time as there are cores

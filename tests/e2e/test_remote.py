@@ -96,9 +96,6 @@ POLICIES = {
     "thompson": {"kind": "thompson"},
     "canary": {"kind": "split", "weights": {"a": 1, "b": 0}},
 }
-NOT_YET = pytest.mark.xfail(
-    reason="to the guard an arm of weight 0 is in service; the split never chooses it: INTERNAL"
-)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +106,7 @@ def stranded(tmp_path_factory):
         yield client
 
 
-@pytest.mark.parametrize("route", ["split", "thompson", pytest.param("canary", marks=NOT_YET)])
+@pytest.mark.parametrize("route", POLICIES)
 def test_the_last_arm_is_never_left_out(stranded, route):
     """With everything away the upstream's own error says more than a refusal."""
     seen = [ask(stranded, route) for _ in range(20)]

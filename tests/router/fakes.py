@@ -27,7 +27,7 @@ from router.guard import Guard
 from router.ids import DecisionIds
 from router.learner import Learner
 from router.metrics import Metrics
-from router.route import Arm, DecisionLog, Route, Routes
+from router.route import Arm, DecisionLog, Route, Routes, Stamp
 from router.service import RouterService
 from router.stores import Store, StoreError
 from router.stores.memory import MemoryStore
@@ -251,19 +251,21 @@ def make_route(
 ) -> Route:
     """A route over fakes that has learnt nothing, published in `routes`; its guard keeps the time of `clock`."""
     told = Settings(arms={arm: ArmSettings(model=arm) for arm in upstreams}, **settings)
-    guard = Guard(told.guard, len(upstreams), clock)
     policy = told.policy.build(list(upstreams))
+    fitted = policy.fit(np.zeros((len(upstreams), policy.width)))
+    never = np.flatnonzero(fitted(None, np.ones(len(upstreams), dtype=np.bool_)) == 0)
+    guard = Guard(told.guard, len(upstreams), clock, never=never)
     route = Route(
         name=name,
         settings=told,
-        arms=tuple(Arm(arm, upstream, upstream) for arm, upstream in upstreams.items()),
+        arms=tuple(Arm(arm, upstream, upstream, Stamp(name, arm)) for arm, upstream in upstreams.items()),
         policy=policy,
         draw=Draw(told.salt or name, list(upstreams)),
         guard=guard,
         log=log,
         new_id=DecisionIds(clock, bytes(6)),
         changed=routes.guard_changed,
-        fitted=policy.fit(np.zeros((len(upstreams), policy.width))),
+        fitted=fitted,
         version="nothing",
         allowed=guard.allowed(),
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -144,6 +145,13 @@ async def test_a_line_says_where_a_request_went_and_how_it_ended():
         "arm": "champion",
         "propensity": "0.25",
     }
+
+
+async def test_whoever_follows_the_log_sees_a_line_at_once(tmp_path: Path):
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        await logged(stream, FakeClock())(stamped)(call_of("credit"))
+        assert json.loads(path.read_text())["arm"] == "champion"
 
 
 async def test_a_request_that_failed_has_its_line_too():

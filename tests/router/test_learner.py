@@ -646,20 +646,17 @@ async def test_what_operators_see(open_store: Open):
 
 async def test_the_lag_is_the_age_of_the_oldest_decision_that_waits():
     store = FlakyStore()
-    store.down = True
-    bench = Bench(store)
-    bench.serve()
-    bench.decided()
-    bench.clock.advance(5)
-    bench.decided()
-    bench.learner._show_lag()
-    assert bench.metric("croupier_learner_lag_seconds") == 5
-    assert bench.metric("croupier_decisions_waiting") == 2
-    store.down = False
-    async with learning(bench.learner):
+    async with running(store) as bench:
+        store.down = True
+        bench.decided()
+        bench.clock.advance(5)
+        bench.decided()
+        await until(lambda: bench.metric("croupier_learner_lag_seconds") == 5)
+        assert bench.metric("croupier_decisions_waiting") == 2
+        store.down = False
         await settled(bench.learner)
-    assert bench.metric("croupier_learner_lag_seconds") == 0
-    assert bench.metric("croupier_decisions_waiting") == 0
+        assert bench.metric("croupier_learner_lag_seconds") == 0
+        assert bench.metric("croupier_decisions_waiting") == 0
 
 
 async def test_an_answer_of_an_older_route_is_written_down_as_it_was_made(open_store: Open):

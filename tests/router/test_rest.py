@@ -109,6 +109,8 @@ async def test_a_route_is_a_model_to_v2(clients: Any):
         ("/v1/feedback", b"[" * 50_000, 422, "the body is not JSON"),
         ("/v1/feedback", b"[]", 422, "the body must be a JSON object"),
         ("/v1/feedback", b'{"decision": "x"}', 422, 'no field named "decision"'),
+        ("/v1/feedback", b'{"decision": "x"}', 422, "the body's fields are: decision_id, reward, metrics, truth"),
+        ("/v1/feedback", b'{"reward": 1' + b"0" * 400 + b"}", 422, "the body's fields are"),
         ("/v1/feedback", b'{"decision_id": 7}', 422, "decision_id"),
         ("/v1/feedback", b'{"decision_id": "x", "reward": "much"}', 422, "reward"),
         ("/v1/feedback", b"", 404, "unknown decision ''"),

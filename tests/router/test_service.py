@@ -259,6 +259,14 @@ async def test_a_unit_comes_in_the_metadata(fake: FakeRouter):
     assert await units(fake) == {"joe"}
 
 
+async def test_a_unit_is_the_same_in_either_place(fake: FakeRouter):
+    await fake.service.infer(with_unit("Zoë"), Rpc([]))
+    await fake.infer("credit", rpc=Rpc([(b"croupier-unit", "Zoë".encode())]))
+    assert await units(fake) == {"Zoë"}
+    with pytest.raises(InvalidArgument, match="croupier-unit must be UTF-8"):
+        await fake.infer("credit", rpc=Rpc([(b"croupier-unit", b"\xff")]))
+
+
 async def test_the_parameter_counts_before_the_metadata(fake: FakeRouter):
     await fake.service.infer(with_unit("jane"), Rpc([(b"croupier-unit", b"joe")]))
     assert await units(fake) == {"jane"}

@@ -228,6 +228,26 @@ async def test_two_reloads_at_once_are_one_after_the_other(tmp_path: Path):
         assert closed == {"forest", "quick"}
 
 
+async def test_the_only_arm_with_a_share_is_never_left_out(tmp_path: Path):
+    text = CREDIT.replace("{kind: epsilon_greedy, epsilon: 0}", "{kind: split, weights: {a: 1, b: 0}}")
+    async with router(tmp_path, text, "forest", "linear") as fake:
+        fake.models.upstreams["forest"].fail(RuntimeError("broken"), times=10)
+        for _ in range(10):
+            with pytest.raises(RuntimeError):
+                await fake.infer("credit")
+        assert (await fake.infer("credit")).parameters["arm"].string_param == "a"
+
+
+async def test_arms_that_are_gone_are_shown_no_more(tmp_path: Path):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
+        await settled(fake.learner)
+        assert fake.metric("croupier_arm_probability", route="credit", arm="a") == 0.5
+        await reload(fake, "routes:\n" + MOMENTUM)
+        await settled(fake.learner)
+        assert fake.metric("croupier_arm_probability", route="credit", arm="a") is None
+        assert fake.metric("croupier_arm_probability", route="momentum", arm="slow") == 0.5
+
+
 async def test_a_route_has_its_limit(tmp_path: Path):
     text = "routes: {r: {max_in_flight: 1, arms: {a: {model: forest}}}}"
     async with router(tmp_path, text, "forest") as fake:

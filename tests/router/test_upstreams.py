@@ -32,7 +32,7 @@ from router.call import Call, Reply
 from router.config import Arm
 from router.upstreams import Upstream
 from router.upstreams.connections import Connections
-from router.upstreams.local import Models
+from router.upstreams.local import Local, Models
 from router.upstreams.remote import Remote
 from tests.router.fakes import SOON, FakeModels, FakeUpstream, call_of, doubled
 from tests.router.serving import FakeServer, serving
@@ -162,6 +162,22 @@ async def test_a_local_model_that_does_not_load_says_why(tmp_path: Path, models:
     (broken / "model-settings.json").write_text((models / "double" / "model-settings.json").read_text())
     with pytest.raises(FailedPrecondition, match="not a TorchScript archive"):
         await Models(tmp_path, CollectorRegistry()).upstream("double", "")
+
+
+async def test_a_local_model_that_is_gone_is_the_arms_failure_and_not_the_clients(models: Path):
+    served = Models(models, CollectorRegistry())
+    arms = [await served.upstream("double", version) for version in ("", "7")]
+    await served._engine.unload("double")
+    for arm in arms:
+        with pytest.raises(UpstreamError, match="'double'.*is not loaded") as failed:
+            await arm(call_of("credit"))
+        assert (failed.value.code, failed.value.fault) == (Code.INTERNAL, Fault.UPSTREAM)
+        assert not await arm.ready()
+
+
+async def test_a_local_model_that_was_never_there_is_not_ready(models: Path):
+    engine = Models(models, CollectorRegistry())._engine
+    assert not await Local(engine, "double").ready()
 
 
 # ---------------------------------------------------------------------------------------------------------- remote

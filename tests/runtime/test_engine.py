@@ -84,7 +84,7 @@ def test_a_model_is_loaded_asked_and_unloaded(tmp_path):
     async def scenario():
         load = Loader()
         async with running(tmp_path, load) as engine:
-            with pytest.raises(NotFound, match="there is no model 'm'; loaded are: none"):
+            with pytest.raises(NotFound, match="there is no model 'm'; none is loaded"):
                 await answer(engine)
             assert await told(engine) == [Entry("m", "", State.UNAVAILABLE, "not loaded")]
             await engine.load("m")
@@ -111,7 +111,7 @@ def test_a_name_that_is_nowhere_is_not_found(tmp_path):
             for action in (engine.load("x"), engine.unload("x")):
                 with pytest.raises(NotFound, match="the repository has no model 'x'"):
                     await action
-            with pytest.raises(NotFound, match="there is no model 'x'; loaded are: 'm'"):
+            with pytest.raises(NotFound, match="there is no model 'x'; loaded are 'm'"):
                 await answer(engine, "x")
             with pytest.raises(NotFound, match="there is no model 'm' version '9'"):
                 await answer(engine, "m", "9")
@@ -371,9 +371,14 @@ def test_folders_that_claim_one_version_are_refused_together(tmp_path):
 
 
 @pytest.fixture
-def two_inputs(tmp_path):
-    """A model a FP64 [-1, 2], b INT64 [-1, -1] -> y, z; called, an engine with it."""
-    made: list[Fake] = []
+def made():
+    """The models that `two_inputs` made."""
+    return []
+
+
+@pytest.fixture
+def two_inputs(tmp_path, made):
+    """Starts an engine with a model a FP64 [-1, 2], b INT64 [-1, -1] -> y, z."""
 
     class Sum(Fake):
         def __init__(self, settings, folder):
@@ -391,12 +396,7 @@ def two_inputs(tmp_path):
         inputs=[tensor("a", "FP64", -1, 2), tensor("b", "INT64", -1, -1)],
         outputs=[tensor("y", "FP64", -1, 2), tensor("z", "FP64", -1, 2)],
     )
-
-    def start():
-        return running(tmp_path, Sum)
-
-    start.made = made
-    return start
+    return lambda: running(tmp_path, Sum)
 
 
 A, B = np.array([[1.0, 2.0]]), np.array([[3]])
@@ -427,7 +427,10 @@ def test_only_the_outputs_asked_for_come_and_in_that_order(two_inputs):
             only, both = await asyncio.gather(engine.infer(asked), engine.infer(other))
             assert [output.name for output in only.outputs] == ["z"]
             assert [output.name for output in both.outputs] == ["y", "z"]
-            asked.outputs.add(name="w")
+            asked.outputs.add(name="z")
+            with pytest.raises(InvalidArgument, match="output 'z' is asked for twice"):
+                await engine.infer(asked)
+            asked.outputs[1].name = "w"
             with pytest.raises(InvalidArgument, match="output 'w' is not one of the model's: 'y', 'z'"):
                 await engine.infer(asked)
 
@@ -457,11 +460,11 @@ def test_inputs_that_are_not_the_declared_ones_are_refused(two_inputs, arrays, s
     asyncio.run(scenario())
 
 
-def test_rows_of_different_sizes_do_not_share_a_batch(two_inputs):
+def test_rows_of_different_sizes_do_not_share_a_batch(two_inputs, made):
     async def scenario():
         async with two_inputs() as engine:
             await engine.load("m")
-            (model,) = two_inputs.made
+            (model,) = made
             model.batches.clear()
             widths = [np.full((1, width), width) for width in (1, 2, 1, 3)]
             answers = await asyncio.gather(*(engine.infer(request(a=A, b=b)) for b in widths))

@@ -120,7 +120,7 @@ def test_rest_says_what_is_wrong(server):
         assert wrong.json() == {"error": "input 'x' is declared FP32 [-1, 4]; the request has FP32 [1, 3]"}
         unknown = client.get("/v2/models/nobody")
         assert unknown.status_code == 404
-        assert "there is no model 'nobody'; loaded are:" in unknown.json()["error"]
+        assert "there is no model 'nobody'; loaded are " in unknown.json()["error"]
 
 
 def test_a_broken_model_is_reported_and_keeps_the_server_from_ready(tmp_path):
