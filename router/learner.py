@@ -52,7 +52,7 @@ def metric_layout(metric: str) -> str:
 
 
 def policy_layout(route: Route) -> str:
-    """Layout of what the route's policy learns; another policy or another range of rewards starts clean."""
+    """Layout of what the policy learns: policies of one layout take over from each other, a new range starts clean."""
     reward = route.settings.reward
     return f"policy:{route.policy.layout}:{reward.low!r}:{reward.high!r}"
 

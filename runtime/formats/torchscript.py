@@ -87,6 +87,7 @@ class TorchScriptModel:
             raise Internal("the model is closed")
         # OpenMP keeps its number by thread: set elsewhere, it would leave two cores spinning for a small product here.
         if getattr(_here, "threads", None) != self._threads:
+            torch.get_num_threads()  # its first use in a thread takes over the number last set anywhere: now, not later
             torch.set_num_threads(self._threads)
             _here.threads = self._threads
         try:

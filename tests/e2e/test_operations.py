@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import sqlite3
 from contextlib import closing
 
@@ -132,6 +133,35 @@ def test_a_reload_loses_no_call(reloaded):
             return await asyncio.gather(*customers)
 
     assert min(asyncio.run(talk())) > 0
+
+
+@pytest.mark.xfail(reason="the new state of a route was fitted early in the reload, and is not fitted again at its end")
+def test_what_is_learnt_during_a_reload_is_not_forgotten(reloaded):
+    """The reload waits for an upstream that says nothing, and meanwhile rewards come in."""
+    router, write = reloaded
+    learning = {"arms": ARMS, "policy": {"kind": "thompson"}}
+
+    async def talk():
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.setblocking(False)
+            target = f"127.0.0.1:{silent.getsockname()[1]}"
+            write({"learning": learning, "waiting": {"arms": {"silent": {"model": "silent", "target": target}}}})
+            async with AsyncClient(router.address) as client, httpx.AsyncClient(timeout=30) as operator:
+                reload = asyncio.create_task(operator.post(f"http://{router.admin}/reload"))
+                connection, _ = await loop.sock_accept(silent)
+                with connection:
+                    answers = await asyncio.gather(*(client.infer("learning", {"x": ROWS}) for _ in range(20)))
+                    for answer in answers:
+                        await client.reward(answer.decision, 1.0 if answer.arm == "double" else 0.0)
+                    assert not reload.done()
+                    (await reload).raise_for_status()
+
+    write({"learning": learning})
+    httpx.post(f"http://{router.admin}/reload").raise_for_status()
+    asyncio.run(talk())
+    with Client(router.address) as client:
+        until(lambda: client.describe("learning").arms[0].probability > 0.9, seconds=3)
 
 
 def test_the_admin_port_tells_health(server):

@@ -163,6 +163,7 @@ class FlakyStore:
         self.down = False
         self.commits = 0
         self.committed: list[Decision] = []
+        self.asked = 0  # for sums
 
     def _answer(self) -> Store:
         if self.down:
@@ -182,6 +183,7 @@ class FlakyStore:
         return self._answer().rewards(ids)
 
     def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
+        self.asked += 1
         return self._answer().sums(route)
 
     def version(self) -> int:

@@ -469,6 +469,20 @@ async def test_stopping_commits_what_is_there_and_answers_who_waits(open_store: 
     bench.learner.close()
 
 
+async def test_stopping_waits_for_decisions_alone_and_for_rewards_alone(open_store: Open):
+    bench = Bench(open_store())
+    bench.serve()
+    bench.learner.stop()
+    decisions = [bench.decided() for _ in range(3)]
+    await asyncio.wait_for(bench.learner.run(), SOON)
+    assert len(bench.store.find([decision.id for decision in decisions])) == 3
+    earned = asyncio.create_task(bench.earn(decisions[0]))
+    await until(lambda: bool(bench.learner._claims))
+    await asyncio.wait_for(bench.learner.run(), SOON)
+    assert await earned == decisions[0]
+    bench.learner.close()
+
+
 async def test_stopping_with_the_store_away_ends_and_tells_who_waits():
     store = FlakyStore()
     store.down = True
@@ -499,7 +513,42 @@ async def test_who_leaves_before_the_answer_leaves_the_others_theirs():
         assert isinstance(await bench.earn(one), AlreadyRewarded), "it was counted all the same"
 
 
+async def test_who_left_before_the_store_failed_does_not_keep_the_others_from_being_told():
+    store = HeldStore("find")
+    async with running(store) as bench:
+        learner, decision = bench.learner, bench.decided()
+        await settled(learner)
+        store.keep()
+        left, stayed = (
+            [
+                asyncio.create_task(learner.committed(bench.decide())),
+                asyncio.create_task(learner.feedback([bench.reward(decision)])),
+            ]
+            for _ in range(2)
+        )
+        await until(store.kept.is_set)
+        for each in left:
+            each.cancel()
+        await asyncio.wait(left)
+        store.down = True
+        store.free.set()
+        for each in stayed:
+            with pytest.raises(NotRecorded):
+                await asyncio.wait_for(each, SOON)
+        store.down = False
+
+
 # -------------------------------------------------------------------------------------------------------- learning
+
+
+async def test_while_nothing_was_committed_nothing_is_read():
+    store = FlakyStore()
+    async with running(store) as bench:
+        await settled(bench.learner)
+        await until(lambda: bench.learner._seen_version == store.version())
+        before, refreshed = store.asked, bench.learner._refreshed
+        await until(lambda: bench.learner._refreshed > refreshed + 0.03)
+        assert store.asked == before
 
 
 async def test_the_arm_that_earns_more_is_chosen_more(open_store: Open):
@@ -576,10 +625,11 @@ async def test_a_fit_that_was_under_way_does_not_undo_a_reload():
         store.keep()
         bench.decided()
         await until(store.kept.is_set)
-        reloaded = bench.serve(policy=EpsilonGreedyPolicy())
+        reloaded = bench.serve(policy=SplitPolicy(weights={"a": 3.0, "b": 1.0}))
         store.free.set()
-        await settled(bench.learner)
+        await bench.learner.feedback([])  # answered by the cycle after that fit, which has not fitted yet
         assert bench.route.policy is reloaded.policy
+        assert bench.route.probabilities().tolist() == [0.75, 0.25]
 
 
 async def test_a_fit_that_was_under_way_does_not_undo_what_the_guard_said():

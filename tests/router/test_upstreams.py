@@ -169,7 +169,7 @@ async def test_a_local_model_that_is_gone_is_the_arms_failure_and_not_the_client
     arms = [await served.upstream("double", version) for version in ("", "7")]
     await served._engine.unload("double")
     for arm in arms:
-        with pytest.raises(UpstreamError, match="'double'.*is not loaded") as failed:
+        with pytest.raises(UpstreamError, match=r"'double'.*is not loaded") as failed:
             await arm(call_of("credit"))
         assert (failed.value.code, failed.value.fault) == (Code.INTERNAL, Fault.UPSTREAM)
         assert not await arm.ready()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -223,15 +224,30 @@ def test_a_checkpoint_is_no_archive(tmp_path):
         load(found.settings, found.folder)
 
 
-def test_the_model_that_asks_for_most_threads_decides(tmp_path):
-    loaded(tmp_path, Mlp())
-    assert torch.get_num_threads() == 1
-    try:
-        loaded(tmp_path, Mlp(), parameters={"extra": {"threads": "2"}})
-        loaded(tmp_path, Mlp())
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
+def test_each_model_runs_with_the_threads_it_asks_for(tmp_path):
+    """In whichever thread it runs: OpenMP keeps the number by thread."""
+    one, two = loaded(tmp_path, Mlp()), loaded(tmp_path, Mlp(), parameters={"extra": {"threads": "2"}})
+    x = {"x": np.zeros((1, 4), np.float32)}
+
+    def threads_after(model) -> int:
+        model.run(x)
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        for model, threads in ((one, 1), (two, 2), (one, 1)):
+            assert threads_after(model) == threads
+            assert elsewhere.submit(threads_after, model).result() == threads
+
+
+def test_a_model_with_more_threads_does_not_change_another_threads_number(tmp_path):
+    """A thread that never asked PyTorch for its number would take over the last one set anywhere."""
+    one, two = loaded(tmp_path, Mlp()), loaded(tmp_path, Mlp(), parameters={"extra": {"threads": "2"}})
+    x = {"x": np.zeros((1, 4), np.float32)}
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(one.run, x).result()
+        two.run(x)
+        assert elsewhere.submit(torch.get_num_threads).result() == 1
+    one.run(x)
 
 
 @pytest.mark.gpu
