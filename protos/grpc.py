@@ -262,9 +262,13 @@ class _Reader:
     def _decoded(self, flag: int, message: bytes) -> bytes:
         if flag == 0:
             return message
-        bits = _WINDOW_BITS.get(self._encoding or b"")
-        if flag != 1 or bits is None:
-            encoding = (self._encoding or b"identity").decode("latin-1")
+        if flag != 1:
+            raise Unimplemented(f"the flags of the message are {flag}; 0, plain, and 1, compressed, are known")
+        if self._encoding is None:
+            raise InvalidArgument("the message is compressed, and no grpc-encoding says how")
+        bits = _WINDOW_BITS.get(self._encoding)
+        if bits is None:
+            encoding = self._encoding.decode("latin-1")
             raise Unimplemented(f"compression {encoding!r} is not supported; send identity, gzip or deflate")
         inflate = zlib.decompressobj(wbits=bits)
         try:

@@ -87,7 +87,11 @@ async def serve(
         stopped.cancel()
         for server in servers:
             server.shutdown()
-        await asyncio.gather(*serving)
+        # All of them: one that is left halfway would keep the event loop from closing.
+        ended = await asyncio.gather(*serving, return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 class _Background:

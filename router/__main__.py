@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from protos.errors import CallError
 from router.config import read_config
+from router.stores import StoreError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command == "check":
             return _check(arguments.config)
         return _report(arguments.route, arguments.server)
-    except (CallError, OSError) as error:
+    except (CallError, StoreError, OSError) as error:
         print(f"croupier: {error}", file=sys.stderr)
         return 1
 

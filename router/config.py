@@ -69,6 +69,7 @@ class Arm(Struct, frozen=True):
     model: str
     version: str = ""  # empty: the server's choice
     target: str = ""  # "HOST:PORT" of a remote server; empty: in this process
+    timeout_seconds: float = 5.0  # for a remote server; one that takes longer has failed
 
 
 class Range(Struct, frozen=True):
@@ -165,6 +166,7 @@ def _check_route(route: Route, key: str, reader: _Reader) -> None:
             reader.refuse(f"{key}.arms.{name}.model", "must not be empty")
         if arm.target:
             reader.address(arm.target, f"{key}.arms.{name}.target")
+        reader.positive(arm.timeout_seconds, f"{key}.arms.{name}.timeout_seconds")
     if not (abs(route.reward.low) <= GREATEST and abs(route.reward.high) <= GREATEST):
         reader.refuse(f"{key}.reward", f"low and high must be numbers from {-GREATEST} to {GREATEST}")
     if route.reward.low >= route.reward.high:
@@ -219,6 +221,8 @@ class _Reader:
         except msgspec.ValidationError as error:
             placed = _PLACE.fullmatch(str(error))
             why, is_key, inner = placed.groups() if placed else (str(error), None, "")
+            if inner == ".policy.kind":
+                why += "; there are split, epsilon_greedy and thompson"
             self.refuse((key + inner).lstrip("."), "a key is not a text; quote it" if is_key else why)
 
     def mapping(self, value: object, key: str) -> dict[str, Any]:

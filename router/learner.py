@@ -11,21 +11,22 @@ import collections
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
-from typing import TypeVar
+from operator import is_
+from typing import Any, TypeVar
 
 import numpy as np
 from prometheus_client import Counter
 
+from bandits import Policy
 from protos.errors import CallError, ResourceExhausted
-from router.call import Add, Credit, Decision, Reward, Vector
-from router.config import GREATEST
-from router.config import Route as Settings
-from router.errors import AlreadyRewarded, BadReward, NotRecorded, UnknownDecision, UnknownRoute, listed
+from router.call import Credit, Decision, Reward, Vector
+from router.credit import REWARD, credit, policy_layout
+from router.errors import AlreadyRewarded, NotRecorded, UnknownDecision, UnknownRoute
 from router.ids import time_of
 from router.metrics import Metrics
 from router.route import Route, Routes
@@ -36,25 +37,11 @@ T = TypeVar("T")
 Outcome = Decision | CallError
 """What became of a reward: the decision it was counted for, or why it was not counted."""
 
-REWARD = "reward"
-"""Layout of the plain tally of an arm's rewards: n, sum, sum of squares."""
-
 MOST_WAITING = 200_000
 GRACE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-def metric_layout(metric: str) -> str:
-    """Layout of the tally of a metric: n, sum, sum of squares."""
-    return f"metric:{metric}"
-
-
-def policy_layout(route: Route) -> str:
-    """Layout of what the policy learns: policies of one layout take over from each other, a new range starts clean."""
-    reward = route.settings.reward
-    return f"policy:{route.policy.layout}:{reward.low!r}:{reward.high!r}"
 
 
 class Learner:
@@ -82,8 +69,9 @@ class Learner:
         self._stopping = False
         self._decisions: deque[Decision] = deque()  # not yet committed; written by the loop
         self._claims: deque[tuple[Sequence[Reward], asyncio.Future[list[Outcome]]]] = deque()
-        self._commits: list[asyncio.Future[None]] = []  # of those who wait for the next commit
+        self._strict: deque[tuple[Decision, asyncio.Future[None]]] = deque()  # those that somebody waits for
         self._seen_version = -1  # of the store, when policies were last fitted
+        self._seen_policies: list[Policy] = []  # and which these were
         self._refreshed = -math.inf  # when that was, on the loop's clock
 
     def record(self, decision: Decision) -> None:
@@ -94,10 +82,9 @@ class Learner:
         self._decisions.append(decision)
 
     async def committed(self, decision: Decision) -> None:
-        """Records a decision and returns when it is durable. Raises NotRecorded."""
-        self.record(decision)
+        """Records a decision and returns when it is durable. Raises NotRecorded, and then it never will be."""
         done = asyncio.get_running_loop().create_future()
-        self._commits.append(done)
+        self._strict.append((decision, done))
         self._wake.set()
         await done
 
@@ -127,25 +114,25 @@ class Learner:
         return dict(await self._in_thread(lambda: self._store.sums(route)))
 
     async def run(self) -> None:
-        """Commits and fits until stopped."""
-        while not (self._stopping and not self._decisions and not self._claims):
+        """Commits and fits until stopped. Raises what the last commit raised when it failed."""
+        while not (self._stopping and not self._waiting()):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._flush_seconds)
+                await asyncio.wait_for(self._wake.wait(), min(self._flush_seconds, self._refresh_seconds))
             self._wake.clear()
             try:
                 await self._cycle()
-            except Exception as error:  # noqa: BLE001  # learning goes on, whatever one cycle met
+            except Exception as error:  # learning goes on, whatever one cycle met
                 self._metrics.store_errors.inc()
-                _log.error(
-                    "a cycle failed, %d decisions wait: %s",
-                    len(self._decisions),
-                    error,
-                    exc_info=not isinstance(error, StoreError),
-                )
+                what = "are lost" if self._stopping else "wait"
+                traceback = not isinstance(error, StoreError)
+                _log.error("a cycle failed, %d decisions %s: %s", len(self._decisions), what, error, exc_info=traceback)
                 self._show_lag()
                 if self._stopping:
-                    return
+                    raise
                 await asyncio.sleep(RETRY_SECONDS)
+
+    def _waiting(self) -> bool:
+        return bool(self._decisions or self._strict or self._claims)
 
     def stop(self) -> None:
         """Makes `run` return once everything is committed."""
@@ -173,52 +160,51 @@ class Learner:
         for route in self._routes.current.values():
             if route.guard.tick():
                 self._routes.guard_changed(route.name)
-        if self._decisions or self._claims:
+        if self._waiting():
             await self._commit()
         now = asyncio.get_running_loop().time()
         if now - self._refreshed >= self._refresh_seconds:
             self._refreshed = now
             for known in await self._in_thread(self._refit):
                 served = self._routes.current.get(known.name)
-                if served is not None and served.policy is known.policy:
+                if served is not None and served.policy is known.policy and served.version != known.version:
                     self._routes.publish(replace(served, fitted=known.fitted, version=known.version))
             self._show_probabilities()
         self._show_lag()
 
     async def _commit(self) -> None:
-        decisions, self._decisions = self._decisions, deque()
+        queued, self._decisions = self._decisions, deque()
+        strict, self._strict = self._strict, deque()
         claims, self._claims = self._claims, deque()
-        commits, self._commits = self._commits, []
+        decisions = [*queued, *(decision for decision, _ in strict)]
         rewards = [reward for batch, _ in claims for reward in batch]
         try:
             outcomes = iter(await self._in_thread(lambda: self._write(decisions, rewards)))
         except BaseException as error:
-            decisions.extend(self._decisions)
-            while len(decisions) > MOST_WAITING:
-                decisions.popleft()
-                self._metrics.dropped.inc()
-            self._decisions = decisions
-            refused = NotRecorded(str(error))
-            for commit in commits:
-                if not commit.done():
-                    commit.set_exception(refused)
-            for _, claim in claims:
-                if not claim.done():
-                    claim.set_exception(refused)
+            self._put_back(queued)
+            waiters: list[asyncio.Future[Any]] = [*(done for _, done in strict), *(done for _, done in claims)]
+            for waiter in waiters:
+                _settle(waiter, error=NotRecorded(str(error)))
             raise
-        for done in commits:
-            if not done.done():
-                done.set_result(None)
+        for _, committed in strict:
+            _settle(committed, None)
         for batch, claimed in claims:
             mine = [next(outcomes) for _ in batch]
-            if not claimed.done():
-                claimed.set_result(mine)
+            _settle(claimed, mine)
             _count(self._metrics.rewards, (outcome for outcome in mine if isinstance(outcome, Decision)))
         _count(self._metrics.decisions, decisions)
 
-    def _write(self, decisions: Collection[Decision], rewards: Sequence[Reward]) -> list[Outcome]:
+    def _put_back(self, queued: deque[Decision]) -> None:
+        queued.extend(self._decisions)
+        while len(queued) > MOST_WAITING:
+            queued.popleft()
+            self._metrics.dropped.inc()
+        self._decisions = queued
+
+    def _write(self, decisions: Sequence[Decision], rewards: Sequence[Reward]) -> list[Outcome]:
         known = {decision.id: decision for decision in decisions}
-        known |= self._store.find({reward.decision for reward in rewards} - known.keys())
+        if unknown := {reward.decision for reward in rewards} - known.keys():
+            known |= self._store.find(unknown)
         outcomes: list[Outcome] = []
         credits: list[Credit] = []
         for reward in rewards:
@@ -226,37 +212,28 @@ class Learner:
             try:
                 if decision is None:
                     raise UnknownDecision(reward.decision)
-                credits.append(Credit(reward, self._adds(decision, reward)))
+                route = self._routes.current.get(decision.route)
+                if route is None:
+                    raise UnknownRoute(decision.route, self._routes.current)
+                credits.append(credit(route, decision, reward))
                 outcomes.append(decision)
             except CallError as error:
                 outcomes.append(error)
-        counted = iter(self._store.commit(list(decisions), credits))
+        counted = iter(self._store.commit(decisions, credits))
         return [
             AlreadyRewarded(outcome.id) if isinstance(outcome, Decision) and not next(counted) else outcome
             for outcome in outcomes
         ]
 
-    def _adds(self, decision: Decision, reward: Reward) -> tuple[Add, ...]:
-        route = self._routes.current.get(decision.route)
-        if route is None:
-            raise UnknownRoute(decision.route, self._routes.current)
-        check_reward(route.name, route.settings, reward)
-        low, high = route.settings.reward.low, route.settings.reward.high
-        share = min(max((reward.value - low) / (high - low), 0.0), 1.0)
-        context = None if decision.context is None else np.array(decision.context)
-        learnt = route.policy.delta(share, context, decision.propensity)
-        return (
-            Add(route.name, policy_layout(route), decision.arm, learnt),
-            Add(route.name, REWARD, decision.arm, _tally(reward.value)),
-            *(Add(route.name, metric_layout(name), decision.arm, _tally(v)) for name, v in reward.metrics.items()),
-        )
-
     def _refit(self) -> list[Route]:
-        version = self._store.version()
-        if version == self._seen_version:
+        routes = list(self._routes.current.values())
+        version, policies = self._store.version(), [route.policy for route in routes]
+        # A reload publishes routes that were fitted while it went on: they may have missed what came since.
+        same = len(policies) == len(self._seen_policies) and all(map(is_, policies, self._seen_policies))
+        if same and version == self._seen_version:
             return []
-        fitted = [self._fitted(route) for route in self._routes.current.values()]
-        self._seen_version = version
+        fitted = [self._fitted(route) for route in routes]
+        self._seen_version, self._seen_policies = version, policies
         return fitted
 
     def _fitted(self, route: Route) -> Route:
@@ -290,26 +267,16 @@ class Learner:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def check_reward(route: str, settings: Settings, reward: Reward) -> None:
-    """Raises BadReward, naming what is wrong, unless the route can take this reward and its metrics."""
-    low, high = settings.reward.low, settings.reward.high
-    if not low <= reward.value <= high:
-        raise BadReward(f"reward: route {route!r} takes {low} to {high}; this one is outside, or not a number")
-    for name, value in reward.metrics.items():
-        if name not in settings.metrics:
-            raise BadReward(
-                f"metrics: route {route!r} declares {listed(settings.metrics) or 'none'}, not {name[:100]!r}"
-            )
-        if not abs(value) <= GREATEST:
-            raise BadReward(f"metrics: {name} must be a number from {-GREATEST} to {GREATEST}")
-    if reward.truth is not None and not math.isfinite(reward.truth):
-        raise BadReward("truth: must be a finite number")
+def _settle(waiter: asyncio.Future[Any], result: object = None, *, error: Exception | None = None) -> None:
+    """Answers whoever waits, unless they have left."""
+    if waiter.done():
+        return
+    if error is None:
+        waiter.set_result(result)
+    else:
+        waiter.set_exception(error)
 
 
 def _count(counter: Counter, decisions: Iterable[Decision]) -> None:
     for (route, arm), n in collections.Counter((decision.route, decision.arm) for decision in decisions).items():
         counter.labels(route, arm).inc(n)
-
-
-def _tally(value: float) -> Vector:
-    return np.array([1.0, value, value * value])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits import Draw, Fitted, Policy
-from protos.errors import CallError, DeadlineExceeded, Fault
+from protos.errors import CallError, DeadlineExceeded, Fault, ResourceExhausted
 from protos.messages import ModelInferResponse
 from router.call import Call, Decision, Handler, Reply, Vector
 from router.config import Route as Settings
@@ -85,7 +85,7 @@ class Route:
             self.changed(self.name)
         try:
             reply = await self.arms[index].handler(call)
-        except (asyncio.CancelledError, DeadlineExceeded):
+        except (asyncio.CancelledError, DeadlineExceeded, ResourceExhausted):  # which prove nothing about the arm
             if guard.abandoned(index, probe=probe):
                 self.changed(self.name)
             raise

@@ -37,7 +37,8 @@ async def serve_router(path: Path, config: Config, started: Callable[[str, str],
     """Serves a configuration, read from `path`, until SIGTERM or SIGINT; SIGHUP reads the file again.
 
     `started` gets the addresses of clients and of operators once both accept. Raises ConfigError when the
-    configuration cannot be served, and OSError when an address cannot be bound.
+    configuration cannot be served, OSError when an address cannot be bound, and StoreError when the last decisions
+    could not be committed.
     """
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -92,7 +93,9 @@ async def serve_router(path: Path, config: Config, started: Callable[[str, str],
         )
     finally:
         learner.stop()
-        if learning is not None:
-            await learning
-        await connections.close()
-        learner.close()
+        try:
+            if learning is not None:
+                await learning
+        finally:
+            await connections.close()
+            learner.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
-from protos.errors import CallError, InvalidArgument, NotFound, Unimplemented
+from protos.errors import CallError, InvalidArgument, NotFound, Unavailable, Unimplemented
 from protos.grpc import Methods, Rpc
 from protos.messages import (
     DecideRequest,
@@ -24,11 +25,12 @@ from protos.messages import (
 )
 from protos.v2 import v2_methods
 from router.call import Call, Handler, Reward, Vector
+from router.credit import REWARD, metric_layout
 from router.errors import UnknownRoute
-from router.learner import REWARD, Learner, metric_layout
+from router.learner import Learner
 from router.metrics import Metrics
 from router.route import Route, Routes
-from router.stores import DECISIONS
+from router.stores import DECISIONS, StoreError
 from router.wire import SERVICE, UNIT, UNIT_HEADER
 
 _UNIT_HEADER = UNIT_HEADER.encode()
@@ -72,10 +74,8 @@ class RouterService:
 
     async def model_ready(self, name: str, version: str) -> bool:
         route = self._route(name, version)
-        for arm, allowed in zip(route.arms, route.allowed, strict=True):
-            if allowed and await arm.upstream.ready():
-                return True
-        return False
+        allowed = [arm.upstream for arm, is_allowed in zip(route.arms, route.allowed, strict=True) if is_allowed]
+        return any(await asyncio.gather(*(upstream.ready() for upstream in allowed)))
 
     async def model_metadata(self, name: str, version: str) -> ModelMetadataResponse:
         route = self._route(name, version)
@@ -108,8 +108,8 @@ class RouterService:
 
     async def index(self, *, ready: bool) -> RepositoryIndexResponse:
         response = RepositoryIndexResponse()
-        for name in self._routes.current:
-            is_ready = await self.model_ready(name, "")
+        names = list(self._routes.current)
+        for name, is_ready in zip(names, await asyncio.gather(*(self.model_ready(n, "") for n in names)), strict=True):
             if is_ready or not ready:
                 reason = "" if is_ready else "no allowed arm is ready"
                 response.models.add(name=name, state="READY" if is_ready else "UNAVAILABLE", reason=reason)
@@ -167,7 +167,10 @@ class RouterService:
     async def describe(self, name: str) -> RouteDescription:
         """What a route is and what all replicas have learnt about it."""
         route = self._route(name, "")
-        sums = await self._learner.sums(name)
+        try:
+            sums = await self._learner.sums(name)
+        except StoreError as error:
+            raise Unavailable(f"the store does not answer: {error}") from None
         reward = route.settings.reward
         described = RouteDescription(
             route=name,

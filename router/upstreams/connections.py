@@ -9,7 +9,7 @@ from router.upstreams import Upstream
 from router.upstreams.local import Models
 from router.upstreams.remote import Remote
 
-Key: TypeAlias = tuple[str, str, str]
+Key: TypeAlias = tuple[str, str, str, float]
 
 
 class Connections:
@@ -39,11 +39,11 @@ class Connections:
 
     async def _connect(self, arm: Arm) -> Upstream:
         if arm.target:
-            return Remote(arm.target, arm.model, arm.version)
+            return Remote(arm.target, arm.model, arm.version, timeout_seconds=arm.timeout_seconds)
         if self._models is None:
             raise RuntimeError("an arm without a target got past the configuration, which names no models folder")
         return await self._models.upstream(arm.model, arm.version)
 
 
 def _key(arm: Arm) -> Key:
-    return arm.target, arm.model, arm.version
+    return arm.target, arm.model, arm.version, arm.timeout_seconds

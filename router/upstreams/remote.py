@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import Any
 
 import grpc
@@ -37,9 +38,10 @@ READY_SECONDS = 2.0
 
 
 class Remote:
-    """Serves an arm from a V2 gRPC server at `target`, "HOST:PORT"."""
+    """Serves an arm from a V2 gRPC server at `target`, "HOST:PORT". After `timeout_seconds` it has failed."""
 
-    def __init__(self, target: str, model: str, version: str = "") -> None:
+    def __init__(self, target: str, model: str, version: str = "", *, timeout_seconds: float = 5.0) -> None:
+        self._timeout = timeout_seconds
         self._target = target
         self._model = model
         self._version = version
@@ -50,10 +52,13 @@ class Remote:
 
     async def __call__(self, call: Call) -> Reply:
         metadata = [(name, value) for name in _PASSED_ON if (value := call.metadata.get(name)) and _is_sent(value)]
-        timeout = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
+        left = inf if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
         try:
-            body: bytes = await self._infer(call.body + self._name, timeout=timeout, metadata=metadata)
+            body: bytes = await self._infer(call.body + self._name, timeout=min(left, self._timeout), metadata=metadata)
         except grpc.aio.AioRpcError as error:
+            if left > self._timeout and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                message = f"the upstream at {self._target} did not answer within {self._timeout:g} s"
+                raise UpstreamError(message, Code.DEADLINE_EXCEEDED, retry=True) from None
             raise self._translated(error) from None
         return Reply(body)
 

@@ -12,7 +12,7 @@ import pytest
 from protos.errors import Code
 from router import Client
 from router.client import Earned
-from router.learner import REWARD
+from router.credit import REWARD
 from router.stores import DECISIONS, open_store
 from tests.e2e.calls import ROWS
 from tests.e2e.conftest import ARMS

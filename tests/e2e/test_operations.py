@@ -135,7 +135,6 @@ def test_a_reload_loses_no_call(reloaded):
     assert min(asyncio.run(talk())) > 0
 
 
-@pytest.mark.xfail(reason="the new state of a route was fitted early in the reload, and is not fitted again at its end")
 def test_what_is_learnt_during_a_reload_is_not_forgotten(reloaded):
     """The reload waits for an upstream that says nothing, and meanwhile rewards come in."""
     router, write = reloaded

@@ -89,7 +89,6 @@ def test_a_configuration_that_is_not_there(tmp_path):
         assert router.complained.startswith(f"croupier: {tmp_path / 'nothing.yaml'}: cannot be read")
 
 
-@pytest.mark.xfail(strict=False, reason="protos.serve leaves the other listener halfway, and at times never ends")
 @pytest.mark.parametrize("which", ["listen", "admin"])
 def test_a_port_that_is_taken(tmp_path, which):
     with socket.create_server(("127.0.0.1", 0)) as taken:

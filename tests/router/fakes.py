@@ -199,7 +199,7 @@ class FlakyStore:
 class HeldStore(FlakyStore):
     """Keeps the calls of one method back: `keep`, wait until one is `kept`, then set them `free`."""
 
-    def __init__(self, method: Literal["find", "sums"]) -> None:
+    def __init__(self, method: Literal["commit", "sums"]) -> None:
         super().__init__()
         self.method = method
         self.kept = threading.Event()
@@ -215,9 +215,9 @@ class HeldStore(FlakyStore):
             self.kept.set()
             assert self.free.wait(SOON)
 
-    def find(self, ids: Iterable[str]) -> dict[str, Decision]:
-        self._hold("find")
-        return super().find(ids)
+    def commit(self, decisions: Sequence[Decision], credits: Sequence[Credit]) -> list[bool]:
+        self._hold("commit")
+        return super().commit(decisions, credits)
 
     def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
         self._hold("sums")

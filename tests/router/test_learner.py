@@ -13,11 +13,12 @@ from protos.errors import Code, Fault, ResourceExhausted
 from router import learner as module
 from router.call import Decision, Reward
 from router.config import EpsilonGreedyPolicy, Guard, Metric, Range, SplitPolicy, ThompsonPolicy
+from router.credit import REWARD, metric_layout, policy_layout
 from router.errors import AlreadyRewarded, BadReward, NotRecorded, UnknownDecision, UnknownRoute
-from router.learner import GRACE_SECONDS, REWARD, Learner, metric_layout, policy_layout
+from router.learner import GRACE_SECONDS, Learner
 from router.metrics import Metrics
 from router.route import Route, Routes
-from router.stores import DECISIONS, Store
+from router.stores import DECISIONS, Store, StoreError
 from router.stores.memory import MemoryStore
 from router.stores.sqlite import SQLiteStore
 from tests.router.fakes import (
@@ -421,7 +422,7 @@ async def test_of_too_many_decisions_the_oldest_are_given_up_and_counted(monkeyp
 
 async def test_however_long_the_store_is_away_the_queue_stays_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MOST_WAITING", 10)
-    store = HeldStore("find")
+    store = HeldStore("commit")
     decisions = []
     async with running(store) as bench:
         store.down = True
@@ -460,7 +461,7 @@ async def test_stopping_commits_what_is_there_and_answers_who_waits(open_store: 
     decisions = [bench.decided() for _ in range(50)]
     earned = asyncio.create_task(bench.earn(decisions[7]))
     waiting = asyncio.create_task(bench.learner.committed(bench.decide()))
-    await until(lambda: bool(bench.learner._claims and bench.learner._commits))
+    await until(lambda: bool(bench.learner._claims and bench.learner._strict))
     bench.learner.stop()
     await asyncio.wait_for(bench.learner.run(), SOON)
     assert await earned == decisions[7]
@@ -491,20 +492,21 @@ async def test_stopping_with_the_store_away_ends_and_tells_who_waits():
     earned = asyncio.create_task(bench.earn(bench.decided()))
     await until(lambda: bool(bench.learner._claims))
     bench.learner.stop()
-    await asyncio.wait_for(bench.learner.run(), SOON)
+    with pytest.raises(StoreError, match="the disk is full"):
+        await asyncio.wait_for(bench.learner.run(), SOON)
     with pytest.raises(NotRecorded):
         await earned
 
 
 async def test_who_leaves_before_the_answer_leaves_the_others_theirs():
-    store = HeldStore("find")
+    store = HeldStore("commit")
     async with running(store) as bench:
         store.keep()
         one, two = bench.decided(), bench.decided()
         await until(store.kept.is_set)
         left, stayed = asyncio.create_task(bench.earn(one)), asyncio.create_task(bench.earn(two))
         strict = asyncio.create_task(bench.learner.committed(bench.decide()))
-        await until(lambda: len(bench.learner._claims) == 2 and bool(bench.learner._commits))
+        await until(lambda: len(bench.learner._claims) == 2 and bool(bench.learner._strict))
         left.cancel()
         strict.cancel()
         await asyncio.wait([left, strict])
@@ -514,7 +516,7 @@ async def test_who_leaves_before_the_answer_leaves_the_others_theirs():
 
 
 async def test_who_left_before_the_store_failed_does_not_keep_the_others_from_being_told():
-    store = HeldStore("find")
+    store = HeldStore("commit")
     async with running(store) as bench:
         learner, decision = bench.learner, bench.decided()
         await settled(learner)

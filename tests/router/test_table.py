@@ -8,8 +8,8 @@ import pytest
 
 from protos.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from router.call import Reward
+from router.credit import REWARD
 from router.errors import ConfigError, UnknownRoute
-from router.learner import REWARD
 from router.stores import StoreError
 from tests.router.fakes import SOON, FakeRouter, FlakyStore, router, settled
 

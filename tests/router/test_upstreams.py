@@ -286,7 +286,7 @@ async def test_an_upstream_that_starts_late_is_found(model: FakeUpstream):
     [
         (InvalidArgument("input 'x' is missing"), Code.INVALID_ARGUMENT, Fault.CLIENT, False),
         (ResourceExhausted("the queue is full"), Code.RESOURCE_EXHAUSTED, Fault.SERVER, True),
-        (DeadlineExceeded("too late"), Code.DEADLINE_EXCEEDED, Fault.CLIENT, False),
+        (DeadlineExceeded("too late"), Code.DEADLINE_EXCEEDED, Fault.UPSTREAM, True),
         (Unavailable("loading"), Code.UNAVAILABLE, Fault.UPSTREAM, True),
         (NotFound("no such model"), Code.INTERNAL, Fault.UPSTREAM, False),
         (FailedPrecondition("it did not load"), Code.INTERNAL, Fault.UPSTREAM, False),
@@ -303,7 +303,7 @@ async def test_an_error_there_becomes_ours(
     assert (failed.value.code, failed.value.fault, failed.value.retry) == (code, fault, retry)
     if code is Code.INVALID_ARGUMENT:
         assert failed.value.message == "input 'x' is missing", "in the words of the model's server"
-    if fault is Fault.UPSTREAM and isinstance(error, CallError):
+    if fault is Fault.UPSTREAM and isinstance(error, CallError) and not isinstance(error, DeadlineExceeded):
         assert f"answered {error.code.name} for model 'double': {error.message}" in failed.value.message
 
 
@@ -325,13 +325,24 @@ async def test_a_model_that_is_not_ready_is_not(remote: Remote, model: FakeUpstr
 async def test_the_deadline_goes_with_the_call(remote: Remote, server: FakeServer):
     loop = asyncio.get_running_loop()
     call = call_of("credit")
-    call.deadline = loop.time() + 60
+    call.deadline = loop.time() + 3
     await remote(call)
-    await remote(call_of("credit"))
-    with_deadline, without = [rpc.deadline for rpc in server.rpcs]
-    assert without is None
+    with_deadline = server.rpcs[0].deadline
     assert with_deadline is not None
     assert with_deadline == pytest.approx(call.deadline, abs=SOON)
+
+
+async def test_an_upstream_that_hangs_has_failed_whatever_the_caller_grants_it(address: str, model: FakeUpstream):
+    remote = Remote(address, "double", timeout_seconds=0.2)
+    patient = call_of("credit")
+    patient.deadline = asyncio.get_running_loop().time() + 60
+    for call in (patient, call_of("credit")):
+        held = model.hold()
+        with pytest.raises(UpstreamError, match=f"{address} did not answer within 0.2 s") as failed:
+            await remote(call)
+        assert (failed.value.code, failed.value.fault) == (Code.DEADLINE_EXCEEDED, Fault.UPSTREAM)
+        assert held.arrived.is_set()
+    await remote.close()
 
 
 async def test_a_deadline_that_passes_there_ends_the_call_in_both_places(remote: Remote, model: FakeUpstream):

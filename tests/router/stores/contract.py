@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from router.call import Add, Credit, Decision, Reward
 from router.stores import DECISIONS, Store, StoreError
@@ -31,7 +32,7 @@ small = st.integers(-1000, 1000).map(float)  # sums of these are exact in any or
 
 
 def decision(id: str, arm: str = "a", route: str = ROUTE, **more) -> Decision:
-    return Decision(**{"id": id, "route": route, "arm": arm, "propensity": 0.5, "time": 1.5, "policy_version": "7"} | more)
+    return replace(Decision(id, route, arm, propensity=0.5, time=1.5, policy_version="7"), **more)
 
 
 def credit(id: str, *rows: Sequence[float], arm: str = "a", layout: str = "counts", value: float = 1.0) -> Credit:
