@@ -40,11 +40,18 @@ class BadReward(InvalidArgument):
     """A reward or metric that the route cannot take."""
 
 
-class NotRecorded(Unavailable):
-    """The store did not answer: nothing was recorded, and the client should send it again."""
+class StoreAway(Unavailable):
+    """The store did not answer. Why is in the log: it names files that are no business of a client's."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"nothing was recorded, send it again: {why}")
+    def __init__(self, meanwhile: str = "ask again later") -> None:
+        super().__init__(f"{meanwhile}: the store does not answer; the server's log says why")
+
+
+class NotRecorded(StoreAway):
+    """The store did not take it: nothing was recorded, and the client should send it again."""
+
+    def __init__(self) -> None:
+        super().__init__("nothing was recorded, send it again")
 
 
 class ConfigError(FailedPrecondition):

@@ -180,11 +180,11 @@ class Learner:
         rewards = [reward for batch, _ in claims for reward in batch]
         try:
             outcomes = iter(await self._in_thread(lambda: self._write(decisions, rewards)))
-        except BaseException as error:
+        except BaseException:
             self._put_back(queued)
             waiters: list[asyncio.Future[Any]] = [*(done for _, done in strict), *(done for _, done in claims)]
             for waiter in waiters:
-                _settle(waiter, error=NotRecorded(str(error)))
+                _settle(waiter, error=NotRecorded())
             raise
         for _, committed in strict:
             _settle(committed, None)

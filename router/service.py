@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
-from protos.errors import CallError, InvalidArgument, NotFound, Unavailable, Unimplemented
+from protos.errors import CallError, InvalidArgument, NotFound, Unimplemented
 from protos.grpc import Methods, Rpc
 from protos.messages import (
     DecideRequest,
@@ -26,12 +27,14 @@ from protos.messages import (
 from protos.v2 import v2_methods
 from router.call import Call, Handler, Reward, Vector
 from router.credit import REWARD, metric_layout
-from router.errors import UnknownRoute
+from router.errors import StoreAway, UnknownRoute
 from router.learner import Learner
 from router.metrics import Metrics
 from router.route import Route, Routes
 from router.stores import DECISIONS, StoreError
 from router.wire import SERVICE, UNIT, UNIT_HEADER
+
+_log = logging.getLogger(__name__)
 
 _UNIT_HEADER = UNIT_HEADER.encode()
 _LONGEST_UNIT = 1024
@@ -170,7 +173,8 @@ class RouterService:
         try:
             sums = await self._learner.sums(name)
         except StoreError as error:
-            raise Unavailable(f"the store does not answer: {error}") from None
+            _log.error("route %s cannot be described: %s", name, error)
+            raise StoreAway from None
         reward = route.settings.reward
         described = RouteDescription(
             route=name,

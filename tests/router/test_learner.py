@@ -350,7 +350,9 @@ async def test_while_the_store_is_away_nothing_is_acknowledged_and_nothing_is_lo
     async with running(store) as bench:
         store.down = True
         decisions = [bench.decided() for _ in range(10)]
-        with pytest.raises(NotRecorded, match="nothing was recorded, send it again: the disk is full") as refused:
+        with pytest.raises(
+            NotRecorded, match="nothing was recorded, send it again: the store does not answer"
+        ) as refused:
             await bench.earn(decisions[0])
         assert (refused.value.code, refused.value.retry) == (Code.UNAVAILABLE, True)
         with pytest.raises(NotRecorded):
