@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import subprocess
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from rich.console import Console
@@ -37,7 +38,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     built = _built(folder / "models", console, quick=arguments.quick)
     if arguments.serve:
-        return _serve(folder, built)
+        _serve(folder, built)
     return _replay(folder, built, console, quick=arguments.quick)
 
 
@@ -51,13 +52,10 @@ def _built(models: Path, console: Console, *, quick: bool) -> Build:
     return built
 
 
-def _serve(folder: Path, built: Build) -> int:
-    config = write_config(folder, built.names, listen="127.0.0.1:8080", admin="127.0.0.1:8082")
-    with subprocess.Popen(serve_command(config)) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the server got it too, and drains
-            return process.wait()
+def _serve(folder: Path, built: Build) -> NoReturn:
+    command = serve_command(write_config(folder, built.names, listen="127.0.0.1:8080", admin="127.0.0.1:8082"))
+    # The server takes over the process: who stops the one stops the other.
+    os.execv(command[0], command)  # noqa: S606
 
 
 def _replay(folder: Path, built: Build, console: Console, *, quick: bool) -> int:
