@@ -47,6 +47,7 @@ _START = {
     "headers": [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", b"identity,gzip,deflate")],
     "trailers": True,
 }
+_NO_TRAILERS = {"type": "http.response.start", "status": 400, "headers": [(b"content-type", b"text/plain")]}
 _OK = (b"grpc-status", b"0")
 
 
@@ -111,6 +112,10 @@ class GrpcApp:
         self._max_message = max_message
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "http.response.trailers" not in scope["extensions"]:
+            await send(_NO_TRAILERS)
+            await send({"type": "http.response.body", "body": b"gRPC needs HTTP/2 and the header te: trailers\n"})
+            return
         rpc = Rpc(scope["headers"])
         reply = _Reply(send, rpc)
         try:

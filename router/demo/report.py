@@ -31,6 +31,9 @@ def print_report(
 ) -> None:
     """Prints the end report. `hindsight` is what each arm would have answered on every row [n] of `samples`."""
     ok = done.answered
+    if not ok.any():
+        console.print(f"Nothing was answered, so there is nothing to report: {dict(done.errors)}.")
+        return
     seen = samples.where(ok)
     right = correct(seen.label, done.probability[ok].astype(np.float32))
     by_arm = {name: correct(seen.label, p[ok]) for name, p in hindsight.items()}
@@ -55,12 +58,16 @@ def print_report(
 
 
 def _arms(done: Replayed, described: RouteDescription, by_arm: Mapping[str, NDArray[np.float64]]) -> Table:
-    caption = "interval: 95 %, valid at all times; hindsight: had it answered every request"
+    caption = (
+        "interval: 95 % for all arms at once and at all times, taking rewards as independent;\n"
+        "hindsight: had it answered every request"
+    )
     table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
     for column in ("arm", "share", "rewards", "mean reward", "interval", "hindsight"):
         table.add_column(column, justify="left" if column == "arm" else "right")
+    intervals = _intervals(described)
     for arm in described.arms:
-        low, high = rate_interval(arm.reward.sum, arm.reward.n)
+        low, high = intervals[arm.name]
         table.add_row(
             arm.name,
             f"{done.arm.count(arm.name) / max(1, int(done.answered.sum())):.1%}",
@@ -72,9 +79,15 @@ def _arms(done: Replayed, described: RouteDescription, by_arm: Mapping[str, NDAr
     return table
 
 
+def _intervals(described: RouteDescription) -> dict[str, tuple[float, float]]:
+    """By arm, low and high of its mean reward: all of them hold together, at 95 %."""
+    alpha = _SIGNIFICANT / len(described.arms)
+    return {arm.name: rate_interval(arm.reward.sum, arm.reward.n, alpha=alpha) for arm in described.arms}
+
+
 def _told_apart(described: RouteDescription) -> str:
     """Which arms are better than which, as far as their intervals say."""
-    intervals = {arm.name: rate_interval(arm.reward.sum, arm.reward.n) for arm in described.arms}
+    intervals = _intervals(described)
     pairs = [
         f"{better} over {worse}"
         for better, (low, _) in intervals.items()

@@ -51,7 +51,7 @@ class Peer:
     """The server's side of ASGI: hands out a request in chunks, then waits for ever, and keeps what is sent."""
 
     def __init__(self, *chunks, headers=(), path="/test.Service/Method", gone=False):
-        self.scope = {"type": "http", "path": path, "headers": list(headers)}
+        self.scope = {"path": path, "headers": list(headers), "extensions": {"http.response.trailers": {}}}
         self.sent = []
         self.incoming = [
             {"type": "http.request", "body": chunk, "more_body": i < len(chunks) - 1 or gone}

@@ -9,6 +9,7 @@ import asyncio
 import gzip
 import json
 import socket
+import subprocess
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -341,3 +342,14 @@ def test_v2_over_rest_on_the_same_port(v2):
         assert client.get("/nowhere").json() == {"error": "there is no /nowhere here"}
         response = client.post("/v2/models/echo/infer", content=bytes(5_000_000))
         assert (response.status_code, list(response.json())) == (429, ["error"])
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_grpc_from_a_client_that_takes_no_trailers_is_refused_in_words(v2, version):
+    """A status could not reach it."""
+    address, _ = v2
+    command = ["curl", "-s", "-H", "content-type: application/grpc", "--data-binary", "x"]
+    command += ["--http2-prior-knowledge"] if version == "2" else []
+    command += ["-w", "%{http_code}", f"http://{address}{SERVICE}ServerLive"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "gRPC needs HTTP/2 and the header te: trailers\n400"
