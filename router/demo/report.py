@@ -39,7 +39,8 @@ def print_report(
     by_arm = {name: correct(seen.label, p[ok]) for name, p in hindsight.items()}
     console.rule("The arms")
     console.print(_arms(done, described, by_arm))
-    console.print(_told_apart(described))
+    console.print("Intervals: 95 % for all arms at once and at all times, taking rewards as independent.")
+    console.print("Hindsight: had the arm answered every request.", _told_apart(described))
     console.print("Share of the arms over the years, from left to right:")
     for name in by_arm:
         console.print(f"  {name:<14}{_over_time(done, name)}", highlight=False)
@@ -47,6 +48,9 @@ def print_report(
     _print_policy(console, seen, done.probability[ok].astype(np.float32), right, by_arm)
     console.rule("The business")
     console.print(_business(samples, done))
+    console.print(
+        f"Held in full before a day forecast calm, {REDUCED:.0%} before a rough one; a turnover costs {COST_BPS:g} bp."
+    )
     _print_edge(console, samples, done)
     console.rule("The service")
     seconds = done.seconds[ok] * 1e3
@@ -58,11 +62,7 @@ def print_report(
 
 
 def _arms(done: Replayed, described: RouteDescription, by_arm: Mapping[str, NDArray[np.float64]]) -> Table:
-    caption = (
-        "interval: 95 % for all arms at once and at all times, taking rewards as independent;\n"
-        "hindsight: had it answered every request"
-    )
-    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+    table = Table(box=SIMPLE_HEAD)
     for column in ("arm", "share", "rewards", "mean reward", "interval", "hindsight"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     intervals = _intervals(described)
@@ -146,8 +146,7 @@ def _held(samples: Samples) -> NDArray[np.float64]:
 
 
 def _business(samples: Samples, done: Replayed) -> Table:
-    caption = f"in full before a day forecast calm, {REDUCED:.0%} before a rough one; costs {COST_BPS:g} bp of turnover"
-    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+    table = Table(box=SIMPLE_HEAD)
     for column in ("position", "bp a day", "volatility", "Sharpe", "max drawdown"):
         table.add_column(column, justify="left" if column == "position" else "right")
     for name, result in (("timed by the route", done.result_bps), ("buy and hold", _held(samples))):
