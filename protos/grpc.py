@@ -7,8 +7,6 @@ headers-only response with a DATA frame, which gRPC clients reject.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -322,16 +320,3 @@ def encode_message(text: str) -> bytes:
     if len(text) > _MESSAGE_LENGTH:
         text = text[:_MESSAGE_LENGTH] + "..."
     return quote(text, safe=_PRINTABLE, errors="replace").encode("ascii")
-
-
-def encode_binary(value: bytes) -> str:
-    """The value of a `-bin` metadata entry."""
-    return base64.b64encode(value).decode("ascii").rstrip("=")
-
-
-def decode_binary(value: str) -> bytes:
-    """What a `-bin` metadata entry holds; raises InvalidArgument when it is not base64."""
-    try:
-        return base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
-    except binascii.Error as error:
-        raise InvalidArgument(f"binary metadata is not base64: {error}") from None

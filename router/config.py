@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 import yaml
 
-from bandits import Draw, EpsilonGreedy, Policy, Split, Thompson
+from bandits import POLICIES, Draw, EpsilonGreedy, Policy, Split, Thompson
 from router.errors import ConfigError, listed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -222,7 +222,7 @@ class _Reader:
             placed = _PLACE.fullmatch(str(error))
             why, is_key, inner = placed.groups() if placed else (str(error), None, "")
             if inner == ".policy.kind":
-                why += "; there are split, epsilon_greedy and thompson"
+                why += f"; there are {listed(POLICIES)}"
             self.refuse((key + inner).lstrip("."), "a key is not a text; quote it" if is_key else why)
 
     def mapping(self, value: object, key: str) -> dict[str, Any]:

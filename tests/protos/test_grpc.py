@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protos.errors import Code, InvalidArgument, ResourceExhausted, UpstreamError
-from protos.grpc import GrpcApp, Stream, decode_binary, encode_binary, encode_message, parse_timeout
+from protos.errors import Code, ResourceExhausted, UpstreamError
+from protos.grpc import GrpcApp, Stream, encode_message, parse_timeout
 
 MAX = 1000
 
@@ -249,17 +249,6 @@ def test_a_very_long_status_message_still_fits_into_trailers():
     encoded = encode_message("𝄞" * 100_000)
     assert len(encoded) < 8000
     assert unquote(encoded.decode()).endswith("𝄞...")
-
-
-@settings(max_examples=50)
-@given(value=st.binary(max_size=20))
-def test_binary_metadata_reads_back(value):
-    assert decode_binary(encode_binary(value)) == value
-
-
-def test_binary_metadata_that_is_not_base64_is_refused():
-    with pytest.raises(InvalidArgument, match="not base64"):
-        decode_binary("&&&&")
 
 
 def test_metadata_goes_in_and_out():

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-from bandits import EpsilonGreedy, Split, Thompson
+from bandits import POLICIES, EpsilonGreedy, Split, Thompson
 from protos.errors import Code, Fault
 from router.config import (
     Arm,
@@ -184,7 +185,10 @@ WRONG = {
         "routes.r.policy.weights: a key is not a text; quote it",
     ),
     "a key that YAML takes for true": ("routes: {on: {}}", "routes: True is not a name: .*quoted if numeric"),
-    "no policy's kind": (SMALL + "    policy: {kind: roulette}", "routes.r.policy.kind: .*'roulette'"),
+    "no policy's kind": (
+        SMALL + "    policy: {kind: roulette}",
+        "routes.r.policy.kind: .*'roulette'; there are .*thompson",
+    ),
     "a policy without kind": (SMALL + "    policy: {epsilon: 0.1}", "routes.r.policy: .*required field `kind`"),
     "weights of other arms": (
         SMALL + "    policy: {kind: split, weights: {a: 1, c: 1}}",
@@ -288,3 +292,8 @@ def test_a_configuration_cannot_be_changed(path: Path):
     config = read(path, SMALL)
     with pytest.raises(AttributeError):
         config.routes["r"].salt = "other"  # type: ignore[misc]  # that is the test
+
+
+def test_every_policy_can_be_configured():
+    kinds = get_args(get_type_hints(Route)["policy"])
+    assert {kind.__struct_config__.tag for kind in kinds} == set(POLICIES)
