@@ -66,7 +66,8 @@ def test_failures_mirror_successes(count, alpha, tightest_at):
     successes, n = count
     low, high = rate_interval(successes, n, alpha=alpha, tightest_at=tightest_at)
     mirrored = rate_interval(n - successes, n, alpha=alpha, tightest_at=tightest_at)
-    assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-9)
+    # Where the evidence is flat, lgamma's rounding moves the edge by more than its own size.
+    assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-6)
 
 
 @settings(max_examples=50)
