@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
 
-from bandits import Draw
+from bandits import Draw, Fitted, Policy
 from protos.errors import CallError
 from protos.messages import ModelMetadataResponse
 from router.call import Handler, Layer
@@ -68,7 +69,7 @@ class Table:
                 await self._connections.keep_only(_arms(self._config))
                 raise
             handlers = {route.name: self._handler(route.name, config) for route in built}
-            self._routes.current = {route.name: route for route in built}
+            self._routes.current = {route.name: replace(route, allowed=route.guard.allowed()) for route in built}
             self.handlers = handlers
             self._config = config
             await self._connections.keep_only(_arms(config))
@@ -95,8 +96,7 @@ class Table:
         names = [arm.name for arm in arms]
         policy = settings.policy.build(names)
         fitted = policy.fit(np.zeros((len(arms), policy.width)))
-        never = np.flatnonzero(fitted(None, np.ones(len(arms), dtype=np.bool_)) == 0)
-        guard = Guard(settings.guard, len(arms), monotonic, never=never)
+        guard = self._guard(name, settings, policy, fitted)
         route = Route(
             name=name,
             settings=settings,
@@ -115,6 +115,19 @@ class Table:
             return await self._learner.fit(route)
         except StoreError as error:
             raise ConfigError(f"{self._path}: routes.{name}: {error}") from None
+
+    def _guard(self, name: str, settings: Settings, policy: Policy, fitted: Fitted) -> Guard:
+        """The guard of a route: the one it has, if the change is not about its arms, so that who is out stays out."""
+        served = self._routes.current.get(name)
+        if (
+            served is not None
+            and list(served.settings.arms.items()) == list(settings.arms.items())
+            and (served.settings.guard, served.policy) == (settings.guard, policy)
+        ):
+            return served.guard
+        arms = len(settings.arms)
+        never = np.flatnonzero(fitted(None, np.ones(arms, dtype=np.bool_)) == 0)
+        return Guard(settings.guard, arms, monotonic, never=never)
 
     async def _arm(self, route: str, name: str, settings: Settings) -> Arm:
         try:

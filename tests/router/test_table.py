@@ -238,6 +238,22 @@ async def test_the_only_arm_with_a_share_is_never_left_out(tmp_path: Path):
         assert (await fake.infer("credit")).parameters["arm"].string_param == "a"
 
 
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [(CREDIT + MOMENTUM, [False, True]), (CREDIT.replace("linear", "quick"), [True, True])],
+    ids=["about another route", "about its arms"],
+)
+async def test_a_reload_keeps_an_arm_out_unless_it_is_about_its_arms(tmp_path: Path, text: str, allowed: list[bool]):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
+        guard = fake.routes.current["credit"].guard
+        while not guard.failed(0, probe=False):
+            pass
+        fake.routes.guard_changed("credit")
+        assert fake.routes.current["credit"].allowed.tolist() == [False, True]
+        await reload(fake, text)
+        assert fake.routes.current["credit"].allowed.tolist() == allowed
+
+
 async def test_arms_that_are_gone_are_shown_no_more(tmp_path: Path):
     async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
         await settled(fake.learner)
