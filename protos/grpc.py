@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -20,20 +19,17 @@ from protos.errors import (
     DeadlineExceeded,
     Internal,
     InvalidArgument,
-    ResourceExhausted,
     Unimplemented,
 )
+from protos.framing import Disconnected, Reader, Receive, frame
 
 Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 MAX_MESSAGE = 64 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
-_PREFIX = 5  # one byte of flags, four of length
-_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 _TIMEOUT_DIGITS = 8
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MESSAGE_LENGTH = 500  # characters; clients refuse trailers of more than 8 KiB, and one character may need 12 bytes
@@ -121,7 +117,7 @@ class GrpcApp:
             if method is None:
                 raise Unimplemented(f"unknown method {scope['path']}")
             timeout, encoding = _control(rpc.headers)
-            reader = _Reader(receive, encoding, self._max_message)
+            reader = Reader(receive, encoding, self._max_message)
             if timeout is None:
                 await _answer(method, reader, rpc, reply)
                 return
@@ -134,7 +130,7 @@ class GrpcApp:
                 if not limit.expired():
                     raise  # somebody else's timeout, not the caller's deadline
                 raise DeadlineExceeded("the deadline passed before there was an answer") from None
-        except _Disconnected:
+        except Disconnected:
             return
         except CallError as error:
             await reply.fail(error)
@@ -144,7 +140,7 @@ class GrpcApp:
             await reply.fail(Internal("internal error; the server's log has the traceback"))
 
 
-async def _answer(method: Unary | Stream, reader: _Reader, rpc: Rpc, reply: _Reply) -> None:
+async def _answer(method: Unary | Stream, reader: Reader, rpc: Rpc, reply: _Reply) -> None:
     if not isinstance(method, Stream):
         await reply.only(await method(await reader.only(), rpc))
         return
@@ -175,12 +171,12 @@ class _Reply:
         trailers = _trailers(self._rpc)
         self._started = self._ended = True
         await self._send(_START)
-        await self._send({"type": "http.response.body", "body": _frame(message)})
+        await self._send({"type": "http.response.body", "body": frame(message)})
         await self._send({"type": "http.response.trailers", "headers": trailers})
 
     async def each(self, message: bytes) -> None:
         """One message of a streaming call."""
-        await self._send({"type": "http.response.body", "body": _frame(message), "more_body": True})
+        await self._send({"type": "http.response.body", "body": frame(message), "more_body": True})
 
     async def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
         if not self._started:
@@ -196,95 +192,6 @@ class _Reply:
         status = (b"grpc-status", str(int(error.code)).encode())
         _, *metadata = _trailers(self._rpc)
         await self.end([status, (b"grpc-message", encode_message(error.message)), *metadata])
-
-
-class _Disconnected(Exception):
-    """The caller is gone; there is nobody to answer."""
-
-
-class _Reader:
-    """Takes length-prefixed messages out of body chunks, which may be split anywhere."""
-
-    __slots__ = ("_buffer", "_encoding", "_max", "_more", "_receive")
-
-    def __init__(self, receive: Receive, encoding: bytes | None, max_message: int) -> None:
-        self._receive = receive
-        self._encoding = encoding
-        self._max = max_message
-        self._buffer = bytearray()
-        self._more = True
-
-    async def only(self) -> bytes:
-        """The one message of a unary call."""
-        event = await self._receive()
-        if event["type"] != "http.request":
-            raise _Disconnected
-        body: bytes = event.get("body", b"")
-        # The common case, a small message in one chunk, is answered without a buffer.
-        if not event.get("more_body", False) and len(body) >= _PREFIX:
-            length = self._length(body)
-            if len(body) == _PREFIX + length:
-                return self._decoded(body[0], body[_PREFIX:])
-        self._buffer += body
-        self._more = event.get("more_body", False)
-        message = await self._next()
-        if message is None:
-            raise InvalidArgument("a unary call carries exactly one message; this one carried none")
-        if await self._next() is not None:
-            raise InvalidArgument("a unary call carries exactly one message; this one carried more")
-        return message
-
-    async def each(self) -> AsyncIterator[bytes]:
-        """Every message of a streaming call."""
-        while (message := await self._next()) is not None:
-            yield message
-
-    async def _next(self) -> bytes | None:
-        buffer = self._buffer
-        while len(buffer) < _PREFIX or len(buffer) < _PREFIX + self._length(buffer):
-            if not self._more:
-                if buffer:
-                    raise InvalidArgument(f"the request ends {len(buffer)} bytes into a message")
-                return None
-            event = await self._receive()
-            if event["type"] != "http.request":
-                raise _Disconnected
-            buffer += event.get("body", b"")
-            self._more = event.get("more_body", False)
-        end = _PREFIX + self._length(buffer)
-        flag, message = buffer[0], bytes(memoryview(buffer)[_PREFIX:end])
-        del buffer[:end]
-        return self._decoded(flag, message)
-
-    def _length(self, buffer: bytes | bytearray) -> int:
-        length = int.from_bytes(buffer[1:_PREFIX], "big")
-        if length > self._max:
-            raise ResourceExhausted(f"the message has {length} bytes; the limit is {self._max}")
-        return length
-
-    def _decoded(self, flag: int, message: bytes) -> bytes:
-        if flag == 0:
-            return message
-        if flag != 1:
-            raise Unimplemented(f"the flags of the message are {flag}; 0, plain, and 1, compressed, are known")
-        if self._encoding is None:
-            raise InvalidArgument("the message is compressed, and no grpc-encoding says how")
-        bits = _WINDOW_BITS.get(self._encoding)
-        if bits is None:
-            encoding = self._encoding.decode("latin-1")
-            raise Unimplemented(f"compression {encoding!r} is not supported; send identity, gzip or deflate")
-        inflate = zlib.decompressobj(wbits=bits)
-        try:
-            plain = inflate.decompress(message, self._max + 1)
-        except zlib.error as error:
-            raise InvalidArgument(f"the compressed message cannot be read: {error}") from None
-        if len(plain) > self._max:
-            raise ResourceExhausted(f"the message has more than {self._max} bytes when decompressed; that is the limit")
-        if not inflate.eof:
-            raise InvalidArgument("the compressed message is cut short")
-        if inflate.unused_data:
-            raise InvalidArgument(f"{len(inflate.unused_data)} bytes follow the compressed message")
-        return plain
 
 
 def _control(headers: list[tuple[bytes, bytes]]) -> tuple[float | None, bytes | None]:
@@ -305,10 +212,6 @@ def parse_timeout(value: bytes) -> float:
     if unit not in _SECONDS or not (digits.isascii() and digits.isdigit() and len(digits) <= _TIMEOUT_DIGITS):
         raise InvalidArgument(f"grpc-timeout {text!r} is not up to eight digits and one of H, M, S, m, u, n")
     return int(digits) * _SECONDS[unit]
-
-
-def _frame(message: bytes) -> bytes:
-    return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 def _trailers(rpc: Rpc) -> list[tuple[bytes, bytes]]:
