@@ -77,6 +77,13 @@ class Route:
         features = None if context is None else tuple(context.tolist())
         return Decision(decision_id, self.name, arm, float(p[index]), now, self.version, unit, features), index
 
+    async def write_down(self, decision: Decision) -> None:
+        """Queues a decision for the log; where the log is strict, returns once it is durable."""
+        if self.settings.strict_log:
+            await self.log.committed(decision)
+        else:
+            self.log.record(decision)
+
     async def __call__(self, call: Call) -> Reply:
         decision, index = self.decide(call.unit, call.context)
         guard = self.guard
@@ -100,10 +107,7 @@ class Route:
             raise
         if guard.succeeded(index, probe=probe):
             self.changed(self.name)
-        if self.settings.strict_log:
-            await self.log.committed(decision)
-        else:
-            self.log.record(decision)
+        await self.write_down(decision)
         reply.body += self.arms[index].stamp(decision)
         reply.metadata += [
             (DECISION_HEADER, decision.id),

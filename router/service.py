@@ -129,16 +129,13 @@ class RouterService:
     async def decide(self, request: DecideRequest) -> Decision:
         """Draws an arm for a client that calls the model itself."""
         route = self._route(request.route, "")
-        decision, index = route.decide(_checked_unit(request.unit), None)
-        if route.settings.strict_log:
-            await self._learner.committed(decision)
-        else:
-            self._learner.record(decision)
+        decision, _ = route.decide(_checked_unit(request.unit), None)
+        await route.write_down(decision)
         arm = route.settings.arms[decision.arm]
         return Decision(
             decision_id=decision.id,
             route=route.name,
-            arm=route.arms[index].name,
+            arm=decision.arm,
             propensity=decision.propensity,
             model=arm.model,
             target=arm.target,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.e2e.models import write_model
-from tests.e2e.process import ROOT, Router
+from tests.process import ROOT, Router
 
 FEATURES = {"name": "features", "datatype": "FP32", "shape": [-1, 10, 12]}  # what the README's client sends
 PROBABILITY = {"name": "probability", "datatype": "FP32", "shape": [-1, 1]}

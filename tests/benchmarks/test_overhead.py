@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.h2load import load
 from benchmarks.overhead import MESSAGE_BYTES, METHOD, check, message, our_router, our_runtime, stock_mlserver
-from tests.e2e.process import until
+from tests.process import until
 
 pytestmark = pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is missing: nghttp2-client has it")
 REQUESTS = 320

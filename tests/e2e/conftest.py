@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.models import write_models
-from tests.e2e.process import Router, write_config
+from tests.process import Router, write_config
 
 ARMS = {"double": {"model": "double"}, "triple": {"model": "triple"}}
 

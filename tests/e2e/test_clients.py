@@ -20,7 +20,7 @@ from router import AsyncClient, Client
 from router.wire import SERVICE
 from tests.e2e.calls import ROWS, refusal
 from tests.e2e.models import FACTORS
-from tests.e2e.process import Process
+from tests.process import Process
 
 ROUTE = "multiply"
 

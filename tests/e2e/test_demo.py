@@ -17,7 +17,7 @@ from router.demo.service import PNL, ROUTE
 from runtime.finance import decisions, held_out
 from runtime.finance.evaluation import correct
 from tests.e2e.models import write_model
-from tests.e2e.process import Router, write_config
+from tests.process import Router, write_config
 
 DAYS = 40
 LULL = -0.5

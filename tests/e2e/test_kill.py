@@ -16,7 +16,7 @@ from router.credit import REWARD
 from router.stores import DECISIONS, open_store
 from tests.e2e.calls import ROWS
 from tests.e2e.conftest import ARMS
-from tests.e2e.process import Router, until, write_config
+from tests.process import Router, until, write_config
 
 LEARNING, STRICT = "learning", "strict"
 ROUTES = {

@@ -22,7 +22,7 @@ from router import AsyncClient, Client
 from router.stores import open_store
 from tests.e2e.calls import ROWS, ask_rest, expect_answer, refusal
 from tests.e2e.conftest import ARMS
-from tests.e2e.process import Process, Router, until, write_config
+from tests.process import Process, Router, until, write_config
 
 DOUBLE, TRIPLE = ({name: ARMS[name]} for name in ("double", "triple"))
 

@@ -11,7 +11,7 @@ from protos.errors import Code
 from router import Client
 from tests.e2e.calls import ROWS, refusal
 from tests.e2e.models import FACTORS
-from tests.e2e.process import Router, Runtime, until, write_config
+from tests.process import Router, Runtime, until, write_config
 
 ROUTE = "remote"
 GUARD = {"failures": 2, "seconds": 1.0, "longest_seconds": 2.0}

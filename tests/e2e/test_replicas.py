@@ -11,7 +11,7 @@ from bandits import Thompson
 from router import AsyncClient, Client
 from tests.e2e.calls import ROWS
 from tests.e2e.conftest import ARMS
-from tests.e2e.process import Router, until, write_config
+from tests.process import Router, until, write_config
 
 ROUTE = "shared"
 EACH = 50  # rewards through each replica

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.process import Router, write_config
+from tests.process import Router, write_config
 
 
 def local(arms=("double",)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -25,8 +26,8 @@ from protos.messages import (
 from protos.tensors import add_inputs, outputs_of
 from protos.v2 import SERVICE
 from runtime.__main__ import main
+from tests.process import ROOT, Runtime
 from tests.runtime.models import Mlp, Slow, Times, put, tensor
-from tests.runtime.process import ROOT, RuntimeProcess
 
 TIMES: dict[str, Any] = {"outputs": [tensor("y", "FP32", -1, 4)]}
 SLOW: dict[str, Any] = {"inputs": [tensor("x", "FP32", -1)], "outputs": [tensor("y", "FP32", -1)]}
@@ -44,8 +45,8 @@ def repository(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(repository):
-    with RuntimeProcess(repository) as process:
+def server(repository, tmp_path_factory):
+    with Runtime(repository, tmp_path_factory.mktemp("server")) as process:
         yield process
 
 
@@ -71,8 +72,8 @@ def states(channel):
 
 
 def test_it_says_where_it_is_and_what_to_try(server):
-    assert server.said.startswith(f"serving mlp, slow, times on {server.address}, gRPC and REST; try: curl http://")
-    command = server.said.partition("try: ")[2].split()
+    assert server.welcome.startswith(f"serving mlp, slow, times on {server.address}, gRPC and REST; try: curl http://")
+    command = server.welcome.partition("try: ")[2].split()
     answered = subprocess.run([*command, "--silent", "--show-error"], check=True, capture_output=True, text=True)
     assert json.loads(answered.stdout)["name"] == "mlp"
 
@@ -124,10 +125,10 @@ def test_rest_says_what_is_wrong(server):
 
 
 def test_a_broken_model_is_reported_and_keeps_the_server_from_ready(tmp_path):
-    put(tmp_path, "good", Mlp())
-    put(tmp_path, "bad", b"junk")
-    with RuntimeProcess(tmp_path) as server:
-        assert server.said.startswith("serving good on ")
+    put(tmp_path / "models", "good", Mlp())
+    put(tmp_path / "models", "bad", b"junk")
+    with Runtime(tmp_path / "models", tmp_path / "said") as server:
+        assert server.welcome.startswith("serving good on ")
         with httpx.Client(base_url=f"http://{server.address}") as client:
             assert client.get("/v2/health/live").status_code == 200
             assert client.get("/v2/health/ready").status_code == 503
@@ -140,21 +141,23 @@ def test_a_broken_model_is_reported_and_keeps_the_server_from_ready(tmp_path):
             assert refused.json() == {"error": bad["reason"]}
             assert client.post("/v2/repository/models/bad/unload").status_code == 200
             assert client.get("/v2/health/ready").status_code == 200
-        server.terminate()
-        assert server.ended() == 0
-        assert "model 'bad' is not served: " in server.errors
+        assert server.stop() == 0
+        assert "model 'bad' is not served: " in server.complained
 
 
 def test_models_are_loaded_reloaded_and_unloaded(tmp_path):
-    put(tmp_path, "m", Times(2), **TIMES)
-    with RuntimeProcess(tmp_path, "--load", "none") as server, grpc.insecure_channel(server.address) as channel:
-        assert server.said.startswith("serving no models on ")
+    put(tmp_path / "models", "m", Times(2), **TIMES)
+    with (
+        Runtime(tmp_path / "models", tmp_path / "said", "--load", "none") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        assert server.welcome.startswith("serving no models on ")
         assert states(channel) == {("m", ""): ("UNAVAILABLE", "not loaded")}
         with pytest.raises(grpc.RpcError) as unknown:
             infer(channel, "m", [[1, 2, 3, 4]])
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
         for factor in (2, 3):
-            put(tmp_path, "m", Times(factor), **TIMES)
+            put(tmp_path / "models", "m", Times(factor), **TIMES)
             call(channel, "RepositoryModelLoad", RepositoryModelLoadRequest(model_name="m"))
             assert outputs_of(infer(channel, "m", [[1, 0, 0, 0]]))["y"][0, 0] == factor
         assert states(channel) == {("m", ""): ("READY", "")}
@@ -183,17 +186,17 @@ def in_flight(address):
     return 0.0
 
 
-def test_sigterm_lets_a_call_in_flight_finish(repository):
-    with RuntimeProcess(repository) as server, grpc.insecure_channel(server.address) as channel:
+def test_sigterm_lets_a_call_in_flight_finish(repository, tmp_path):
+    with Runtime(repository, tmp_path) as server, grpc.insecure_channel(server.address) as channel:
         answers = []
         calling = threading.Thread(target=lambda: answers.append(infer(channel, "slow", [400])))
         calling.start()
         while not in_flight(server.address):
             assert calling.is_alive()
-        server.terminate()
+        server.signal(signal.SIGTERM)
         calling.join()
         assert outputs_of(answers[0])["y"].tolist() == [400]
-        assert server.ended() == 0
+        assert server.wait() == 0
 
 
 def test_a_deadline_ends_a_slow_call(channel):

@@ -17,7 +17,7 @@ from tests.router.stores.contract import credit, decision
 
 
 def say(word: object) -> None:
-    print(word, flush=True)  # noqa: T201
+    print(word, flush=True)  # noqa: T201  # its parent process reads it
 
 
 def main(file: str, first: str, count: str, *shared: str) -> None:

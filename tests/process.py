@@ -17,7 +17,7 @@ import httpx
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 ANY_PORT = "127.0.0.1:0"
 SECONDS = 60.0  # for whatever takes a moment on an idle machine
 
@@ -125,8 +125,13 @@ class Router(Process):
 class Runtime(Process):
     """`croupier runtime MODELS`."""
 
-    def __init__(self, models: Path, folder: Path, *, port: int = 0) -> None:
-        super().__init__("runtime", models, "--port", str(port), folder=folder)
+    def __init__(self, models: Path, folder: Path, *arguments: str, port: int = 0) -> None:
+        super().__init__("runtime", models, "--port", str(port), *arguments, folder=folder)
+
+    @property
+    def welcome(self) -> str:
+        """The line that it prints once it serves."""
+        return self.says(r"^serving .*")[0]
 
     @property
     def address(self) -> str:
