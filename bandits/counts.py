@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -29,6 +28,10 @@ class Counts:
     @property
     def width(self) -> int:
         return 3
+
+    @property
+    def features(self) -> int:
+        return 0
 
     def delta(self, reward: float, context: Vector | None, propensity: float) -> Vector:
         """One more play: (1, r, r²). Raises ValueError for a reward outside [0, 1] or a propensity outside (0, 1]."""
@@ -56,9 +59,9 @@ def per_mask(arms: int, share: Callable[[Arms], Vector]) -> Fitted:
     `share` takes the indices of the allowed arms, one or more in rising order, and returns their probabilities.
     p is read-only, as every caller gets the same. That of all arms is worked out now, the others when first asked for.
     """
+    memory: dict[bytes, Vector] = {}
 
-    @lru_cache(maxsize=MASKS)
-    def remembered(mask: bytes) -> Vector:
+    def worked_out(mask: bytes) -> Vector:
         if len(mask) != arms:
             raise ValueError(f"allowed: must be bool[{arms}], one for each arm, not {len(mask)} bytes")
         indices = np.flatnonzero(np.frombuffer(mask, dtype=np.uint8))
@@ -67,10 +70,14 @@ def per_mask(arms: int, share: Callable[[Arms], Vector]) -> Fitted:
         p = np.zeros(arms)
         p[indices] = share(indices)
         p.flags.writeable = False
+        if len(memory) < MASKS:
+            memory[mask] = p
         return p
 
     def fitted(_: Vector | None, allowed: Mask) -> Vector:
-        return remembered(allowed.tobytes())
+        p = remembered(allowed.tobytes())
+        return worked_out(allowed.tobytes()) if p is None else p
 
-    remembered(b"\1" * arms)
+    remembered = memory.get
+    worked_out(b"\1" * arms)
     return fitted

@@ -10,33 +10,90 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from bandits.kernels import VECTOR, WORDS, kernel
+from bandits.kernels import BYTES, VECTOR, WORDS, direct, is_vector, kernel
 from bandits.policy import Vector
 
+U = np.uint64
 
-@kernel(numba.int64(VECTOR, WORDS, numba.uint64))
-def rendezvous(p: Vector, arms: NDArray[np.uint64], key: int) -> int:
-    """Return the index of the least -ln(u(key, arm)) / p[arm]; -1 unless p is a distribution over `arms`."""
-    if len(p) != len(arms):
+
+@numba.njit(inline="always")
+def sip_round(v0: U, v1: U, v2: U, v3: U) -> tuple[U, U, U, U]:
+    """One round of SipHash."""
+    v0 += v1
+    v2 += v3
+    v1 = ((v1 << U(13)) | (v1 >> U(51))) ^ v0
+    v3 = ((v3 << U(16)) | (v3 >> U(48))) ^ v2
+    v0 = (v0 << U(32)) | (v0 >> U(32))
+    v2 += v1
+    v0 += v3
+    v1 = ((v1 << U(17)) | (v1 >> U(47))) ^ v2
+    v3 = ((v3 << U(21)) | (v3 >> U(43))) ^ v0
+    v2 = (v2 << U(32)) | (v2 >> U(32))
+    return v0, v1, v2, v3
+
+
+@kernel(numba.uint64(WORDS, BYTES))
+def siphash(secret: NDArray[np.uint64], text: bytes) -> U:
+    """SipHash-2-4 of `text` under a secret of two words.
+
+    J.-P. Aumasson, D. J. Bernstein, "SipHash: a fast short-input PRF", INDOCRYPT 2012.
+    """
+    v0 = secret[0] ^ U(0x736F6D6570736575)
+    v1 = secret[1] ^ U(0x646F72616E646F6D)
+    v2 = secret[0] ^ U(0x6C7967656E657261)
+    v3 = secret[1] ^ U(0x7465646279746573)
+    word, shift = U(0), U(0)
+    for i in range(len(text)):
+        word |= U(text[i]) << shift
+        shift += U(8)
+        if shift == U(64):
+            v3 ^= word
+            for _ in range(2):
+                v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+            v0 ^= word
+            word, shift = U(0), U(0)
+    word |= U(len(text)) << U(56)
+    v3 ^= word
+    for _ in range(2):
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    v0 ^= word
+    v2 ^= U(0xFF)
+    for _ in range(4):
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    folded: U = v0 ^ v1 ^ v2 ^ v3
+    return folded
+
+
+@kernel(numba.int64(VECTOR, WORDS, BYTES), nogil=False)
+def rendezvous(p: Vector, words: NDArray[np.uint64], key: bytes) -> int:
+    """Return the index of the least -ln(u(key, arm)) / p[arm]; -1 unless p is a distribution over the arms.
+
+    `words` are the salt's two and one for each arm.
+    """
+    if len(p) != len(words) - 2:
         return -1
+    hashed = siphash(words, key)
     chosen = -1
     least = np.inf
     total = 0.0
-    for k in range(len(arms)):
+    for k in range(len(p)):
         if not p[k] >= 0.0:  # true for NaN too
             return -1
         total += p[k]
         if p[k] > 0.0:
-            z = key ^ arms[k]
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            z = z ^ (z >> np.uint64(31))
-            u = (np.float64(z >> np.uint64(12)) + 0.5) * 2.0**-52
+            z = hashed ^ words[k + 2]
+            z = (z ^ (z >> U(30))) * U(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> U(27))) * U(0x94D049BB133111EB)
+            z = z ^ (z >> U(31))
+            u = (np.float64(z >> U(12)) + 0.5) * 2.0**-52
             score = -math.log(u) / p[k]
             if score < least:
                 least = score
                 chosen = k
     return chosen if abs(total - 1.0) <= 1e-9 else -1  # noqa: PLR2004
+
+
+_meet = direct(rendezvous)
 
 
 class Draw:
@@ -48,8 +105,9 @@ class Draw:
 
     The hash, to replay a choice elsewhere, in arithmetic modulo 2^64:
 
-        K = BLAKE2b-64(utf8(salt) ‖ 0x00 ‖ utf8(key))       8 bytes, read as a little-endian integer
-        A = BLAKE2b-64(utf8(arm))
+        S = BLAKE2b-128(utf8(salt))                         16 bytes
+        K = SipHash-2-4(utf8(key)) under S                  8 bytes, read as a little-endian integer
+        A = BLAKE2b-64(utf8(arm))                           and so here
         z = K xor A
         z = (z xor (z >> 30)) * 0xBF58476D1CE4E5B9          the finaliser of SplitMix64
         z = (z xor (z >> 27)) * 0x94D049BB133111EB
@@ -61,35 +119,37 @@ class Draw:
     C. Schindelhauer, G. Schomaker, "Weighted distributed hash tables", SPAA 2005.
     """
 
-    __slots__ = ("_arms", "_prefix")
+    __slots__ = ("_checked", "_words")
 
     def __init__(self, salt: str, arms: Sequence[str]) -> None:
-        """Raise ValueError for no arms, for two of one name, and for a salt that holds the character NUL."""
-        if "\0" in salt:
-            raise ValueError("salt: must not hold the character NUL")
+        """Raise ValueError for no arms, for two of one name, and for what is not Unicode."""
         if not arms:
             raise ValueError("arms: name at least one")
         if len(set(arms)) < len(arms):
             raise ValueError(f"arms: each name may stand once, got {list(arms)}")
-        self._prefix = blake2b(salt.encode() + b"\0", digest_size=8)
-        names = b"".join(blake2b(arm.encode(), digest_size=8).digest() for arm in arms)
-        self._arms = np.frombuffer(names, dtype="<u8").astype(np.uint64)
+        words = blake2b(salt.encode(), digest_size=16).digest()
+        words += b"".join(blake2b(arm.encode(), digest_size=8).digest() for arm in arms)
+        self._words = np.frombuffer(words, dtype="<u8").astype(np.uint64)
+        self._checked: Vector | None = None  # without a context, p is the same object call after call
 
     def __call__(self, p: Vector, key: str) -> int:
         """Return the index of the arm that `key` meets under p, shape [K]. An arm with p = 0 is never met.
 
         Raises ValueError when p is not a distribution over the arms, or the key is empty or not Unicode.
         """
+        if p is not self._checked:
+            if not is_vector(p):
+                raise self._no_distribution()
+            self._checked = p
         if not key:  # what a client sends who forgot it: all would meet one arm
             raise ValueError("key: must not be empty")
-        hashed = self._prefix.copy()
         try:
-            hashed.update(key.encode())
-            chosen = rendezvous(p, self._arms, int.from_bytes(hashed.digest(), "little"))
+            chosen: int = _meet(p, self._words, key.encode())
         except UnicodeEncodeError:
             raise ValueError("key: holds half of a surrogate pair, which is no character") from None
-        except TypeError:  # of the kernel, which knows one type
-            chosen = -1
         if chosen < 0:
-            raise ValueError(f"p: must be float64[{len(self._arms)}], not below 0, with the sum 1")
+            raise self._no_distribution()
         return chosen
+
+    def _no_distribution(self) -> ValueError:
+        return ValueError(f"p: must be float64[{len(self._words) - 2}], not below 0, with the sum 1")

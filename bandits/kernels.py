@@ -7,9 +7,10 @@ machine code is stale.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -19,19 +20,44 @@ VECTOR = numba.types.Array(numba.float64, 1, "C", readonly=True)
 WORDS = numba.types.Array(numba.uint64, 1, "C", readonly=True)
 """The same of uint64."""
 
+MASK = numba.types.Array(numba.boolean, 1, "C", readonly=True)
+"""The same of bool."""
 
-def kernel(signature: object) -> Callable[[Function], Function]:
-    """Compile a function for `signature` and no other. The kernel runs without the GIL.
+BYTES = numba.types.Bytes(numba.uint8, 1, "C")
 
+_FLOAT64 = np.dtype(np.float64)
+_STRIDES = (8,)
+
+
+def kernel(signature: object, *, nogil: bool = True) -> Callable[[Function], Function]:
+    """Compile a function for `signature` and no other. It runs without the GIL unless told to keep it.
+
+    To let the GIL go and take it back costs 35 ns, too much for the smallest kernels.
     Where no folder can be written, as in a container with a read-only disk, it is compiled at each import: seconds
     instead of milliseconds. The environment's NUMBA_CACHE_DIR names a folder that can.
     """
 
     def compiled(function: Function) -> Function:
         try:
-            dispatcher = numba.njit(signature, nogil=True, cache=True)(function)
+            dispatcher = numba.njit(signature, nogil=nogil, cache=True)(function)
         except (RuntimeError, OSError):  # no folder, or a full disk; whatever else was wrong raises again below
-            dispatcher = numba.njit(signature, nogil=True)(function)
+            dispatcher = numba.njit(signature, nogil=nogil)(function)
         return cast("Function", dispatcher)  # called in its place
 
     return compiled
+
+
+def direct(function: Function) -> Function:
+    """Return the machine code of a kernel, to be called from Python without Numba's choice between signatures.
+
+    That choice takes 170 ns, as long as a short kernel runs. It is also what refuses arguments of another type, so
+    these are looked at before, with `is_vector` where a caller gave them.
+    """
+    dispatcher = cast("Any", function)
+    (only,) = dispatcher.signatures
+    return cast("Function", dispatcher.overloads[only].entry_point)
+
+
+def is_vector(array: object) -> bool:
+    """Tell whether it is a NumPy array of float64, one-dimensional and contiguous, as VECTOR needs it."""
+    return type(array) is np.ndarray and array.dtype is _FLOAT64 and array.strides == _STRIDES

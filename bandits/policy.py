@@ -24,6 +24,7 @@ class Policy(Protocol):
 
     Learning is addition: the rows of two replicas are added to merge them, and a row of zeros means nothing learnt;
     priors are added by `fit`. Arms are indices, rewards are in [0, 1], and neither clock nor generator is read.
+    Every row begins with the arm's counts (n, Σr, Σr²), whatever else the layout adds.
     """
 
     @property
@@ -33,6 +34,10 @@ class Policy(Protocol):
     @property
     def width(self) -> int:
         """Number of float64 in a row."""
+
+    @property
+    def features(self) -> int:
+        """How many numbers a context holds; 0: none is read."""
 
     def delta(self, reward: float, context: Vector | None, propensity: float) -> Vector:
         """What one reward in [0, 1] adds to the row of the arm that earned it: shape [width]."""

@@ -19,11 +19,14 @@ quick = settings(max_examples=25, deadline=None)
 
 @dataclass(frozen=True)
 class Case:
-    """A policy under contract, with the number of its arms and the width of its contexts, 0 where it reads none."""
+    """A policy under contract, with the number of its arms."""
 
     policy: Policy
     arms: int = 4
-    context: int = 0
+
+    @property
+    def context(self) -> int:
+        return self.policy.features
 
     @property
     def nothing(self) -> Vector:
@@ -149,6 +152,7 @@ class PolicyContract:
     def test_a_delta_is_one_row(self, case: Case) -> None:
         delta = case.policy.delta(1.0, some_context(case), 0.5)
         assert delta.shape == (case.policy.width,)
+        assert tuple(delta[:3]) == (1.0, 1.0, 1.0), "a row begins with n, Σr and Σr²"
         assert delta.dtype == np.float64
         assert np.isfinite(delta).all()
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare, kstest
 
 from bandits import Draw
+from bandits.draw import siphash
 
 ARMS = ["control", "challenger", "shadow", "naïve", "模型"]
 KEYS = [f"customer-{i}" for i in range(30_000)]
@@ -20,16 +21,45 @@ P = np.array([0.5, 0.3, 0.15, 0.04, 0.01])
 
 weights = st.lists(st.integers(0, 1000), min_size=5, max_size=5).filter(any).map(lambda w: np.array(w) / sum(w))
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
-salts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+salts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+def siphash_2_4(secret: bytes, text: bytes) -> int:
+    """In Python's whole numbers, from the paper."""
+    k0, k1 = int.from_bytes(secret[:8], "little"), int.from_bytes(secret[8:], "little")
+    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+
+    def turned(word: int, bits: int) -> int:
+        return (word << bits | word >> 64 - bits) % 2**64
+
+    def rounds(n: int) -> None:
+        for _ in range(n):
+            v[0] = (v[0] + v[1]) % 2**64
+            v[1] = turned(v[1], 13) ^ v[0]
+            v[0] = turned(v[0], 32)
+            v[2] = (v[2] + v[3]) % 2**64
+            v[3] = turned(v[3], 16) ^ v[2]
+            v[0] = (v[0] + v[3]) % 2**64
+            v[3] = turned(v[3], 21) ^ v[0]
+            v[2] = (v[2] + v[1]) % 2**64
+            v[1] = turned(v[1], 17) ^ v[2]
+            v[2] = turned(v[2], 32)
+
+    padded = text + bytes(7 - len(text) % 8) + bytes([len(text) % 256])
+    for i in range(0, len(padded), 8):
+        word = int.from_bytes(padded[i : i + 8], "little")
+        v[3] ^= word
+        rounds(2)
+        v[0] ^= word
+    v[2] ^= 0xFF
+    rounds(4)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
 def uniform(salt: str, key: str, arm: str) -> float:
     """As Draw's docstring has it."""
-
-    def word(data: bytes) -> int:
-        return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
-
-    z = word(salt.encode() + b"\0" + key.encode()) ^ word(arm.encode())
+    hashed = siphash_2_4(blake2b(salt.encode(), digest_size=16).digest(), key.encode())
+    z = hashed ^ int.from_bytes(blake2b(arm.encode(), digest_size=8).digest(), "little")
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
     z = z ^ (z >> 31)
@@ -41,6 +71,13 @@ def twin(salt: str, arms: Sequence[str], p: np.ndarray, key: str) -> int:
     return scores.index(min(scores))
 
 
+@pytest.mark.parametrize(("length", "expected"), [(0, 0x726FDB47DD0E0E31), (15, 0xA129CA6149BE45E5)])
+def test_siphash_gives_the_vectors_of_its_authors(length: int, expected: int) -> None:
+    secret, text = bytes(range(16)), bytes(range(length))
+    assert siphash(np.frombuffer(secret, dtype="<u8").astype(np.uint64), text) == expected
+    assert siphash_2_4(secret, text) == expected
+
+
 @settings(max_examples=300, deadline=None)
 @given(salt=salts, key=texts, p=weights)
 def test_the_docstring_replays_every_choice(salt: str, key: str, p: np.ndarray) -> None:
@@ -50,9 +87,9 @@ def test_the_docstring_replays_every_choice(salt: str, key: str, p: np.ndarray) 
 @pytest.mark.parametrize(
     ("salt", "key", "arm", "expected"),
     [
-        ("route", "customer-1", "control", 0.3844345409015838),
-        ("route", "customer-1", "challenger", 0.648842050003447),
-        ("", "ключ", "模型", 0.1902866018272128),
+        ("route", "customer-1", "control", 0.7372065183744384),
+        ("route", "customer-1", "challenger", 0.1804385498289277),
+        ("", "ключ", "模型", 0.8417447668957913),
     ],
 )
 def test_the_hash_stays_what_it_was(salt: str, key: str, arm: str, expected: float) -> None:
@@ -62,7 +99,7 @@ def test_the_hash_stays_what_it_was(salt: str, key: str, arm: str, expected: flo
 
 def test_choices_stay_what_they_were() -> None:
     draw = Draw("route", ARMS)
-    assert [draw(P, key) for key in KEYS[:20]] == [0, 1, 3, 1, 4, 2, 0, 3, 1, 1, 0, 3, 0, 0, 0, 1, 0, 1, 1, 0]
+    assert [draw(P, key) for key in KEYS[:20]] == [0, 0, 1, 1, 1, 1, 1, 0, 0, 3, 1, 3, 0, 3, 0, 0, 0, 0, 4, 1]
 
 
 def test_arms_are_chosen_as_p_says() -> None:
@@ -179,5 +216,3 @@ def test_arms_and_salts_that_cannot_be_told_apart_are_refused() -> None:
         Draw("salt", [])
     with pytest.raises(ValueError, match=r"^arms: "):
         Draw("salt", ["a", "a"])
-    with pytest.raises(ValueError, match=r"^salt: "):
-        Draw("s\0alt", ["a", "b"])
