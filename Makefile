@@ -6,6 +6,7 @@ SHELL := bash
 
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
 
 # The first interpreter in range that can make a virtual environment; `make PYTHON=...` chooses another.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
@@ -33,7 +34,7 @@ lint: $(READY) ## ruff, mypy --strict, import-linter, generated code fresh
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m protos.generate --check
 
-bench: $(READY) ## every benchmark, one table
+bench: $(PEERS) ## every benchmark, one table, beside its peers
 	@$(BIN)/python -m benchmarks
 
 protos: $(READY) ## compiles the .proto files
@@ -44,7 +45,7 @@ constraints: ## picks the newest versions in range and writes constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13) and "make constraints: needs Python 3.11 or 3.12, as MLServer does")'
 	@rm -rf build/constraints
 	@$(PYTHON) -m venv build/constraints
-	@build/constraints/bin/pip install --quiet -e '.[demo,dev,otel,redis]'
+	@build/constraints/bin/pip install --quiet -e '.[bench,demo,dev,otel,redis]'
 	@sed -n '/^#/p' constraints.txt > build/constraints.txt
 	@build/constraints/bin/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | grep -vE '^(cuda|nvidia|triton==)' >> build/constraints.txt
 	@mv build/constraints.txt constraints.txt
@@ -64,3 +65,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,dev]'
 	@touch $@
 	@echo 'Made .venv.'
+
+$(PEERS): $(READY)
+	@echo 'Adding the peers that the benchmarks compare with ...'
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
