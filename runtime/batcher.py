@@ -15,7 +15,7 @@ import numpy as np
 
 from protos.errors import CallError, DeadlineExceeded, Internal, ResourceExhausted
 from runtime.metrics import ModelMetrics
-from runtime.model import Arrays, Model
+from runtime.model import NOTHING, Arrays, Model, Parameters
 from runtime.worker import Worker
 
 SLOW = 1e-3  # seconds; a model that runs in the event loop and takes longer
@@ -27,16 +27,17 @@ _log = logging.getLogger(__name__)
 class _Call:
     """The rows of one caller, and where the answer goes."""
 
-    __slots__ = ("arrays", "arrived", "deadline", "future", "rows")
+    __slots__ = ("arrays", "arrived", "deadline", "future", "parameters", "rows")
 
     def __init__(
-        self, arrays: Arrays, rows: int, deadline: float | None, future: asyncio.Future[Arrays], arrived: float
+        self, arrays: Arrays, rows: int, parameters: Parameters, deadline: float | None, future: asyncio.Future[Arrays]
     ) -> None:
         self.arrays = arrays
+        self.parameters = parameters
         self.rows = rows
         self.deadline = deadline
         self.future = future
-        self.arrived = arrived
+        self.arrived = perf_counter()
 
 
 class _Group:
@@ -82,9 +83,14 @@ class Batcher:
         self._idle: asyncio.Future[None] | None = None
 
     def submit(
-        self, arrays: Arrays, rows: int, key: Hashable = None, deadline: float | None = None
+        self,
+        arrays: Arrays,
+        rows: int,
+        key: Hashable = None,
+        deadline: float | None = None,
+        parameters: Parameters = NOTHING,
     ) -> asyncio.Future[Arrays]:
-        """The outputs for `rows` rows of arrays. Only calls with equal keys share a batch.
+        """The outputs for `rows` rows of arrays. Only calls with equal keys share a batch: parameters belong to it.
 
         A cancelled future is not run, nor is a call whose deadline, on the loop's clock, has passed when its turn
         comes. Raises ResourceExhausted when the queue is full.
@@ -92,7 +98,7 @@ class Batcher:
         if self._queued >= self._max_queue:
             self._make_room()
         future: asyncio.Future[Arrays] = self._loop.create_future()
-        call = _Call(arrays, rows, deadline, future, perf_counter())
+        call = _Call(arrays, rows, parameters, deadline, future)
         self._queued += 1
         group = self._groups.get(key)
         if group is None:
@@ -206,7 +212,7 @@ class Batcher:
         else:
             rows = sum(call.rows for call in batch)
             arrays = {name: np.concatenate([call.arrays[name] for call in batch]) for name in first}
-        outputs = self._model.run(arrays)
+        outputs = self._model.run(arrays, batch[0].parameters)
         if self._max_rows > 1:
             for name, array in outputs.items():
                 if array.shape[:1] != (rows,):

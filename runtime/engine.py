@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 from protos.errors import CallError, FailedPrecondition, NotFound, Unavailable
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from runtime import formats
+from runtime.batched import Batched
 from runtime.metrics import Metrics
 from runtime.model import Model
 from runtime.repository import Found, Repository
@@ -84,7 +85,7 @@ class Engine:
         served = self._routes.get((name, version))
         if served is None:
             raise self._absent(name, version)
-        metadata = served.metadata()
+        metadata = served.servable.metadata()
         metadata.versions.extend(self._versions(name))
         return metadata
 
@@ -178,7 +179,8 @@ class Engine:
             if serving is None or serving.fingerprint != fingerprint:
                 loop = asyncio.get_running_loop()
                 model, seconds = await loop.run_in_executor(self._loaders, self._prepare, found.settings, found.folder)
-                self._served[key] = Served(model, found.settings, self._metrics.of(*key), fingerprint, seconds)
+                metrics = self._metrics.of(*key)
+                self._served[key] = Served(Batched(model, found.settings, metrics, seconds), metrics, fingerprint)
                 self._publish()
         except Exception as error:  # noqa: BLE001 - whatever it is, the index tells it
             reason = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
@@ -187,7 +189,7 @@ class Engine:
             return reason
         self._entries[key] = Entry(*key, State.READY)
         if serving is not None and serving is not self._served[key]:
-            await serving.close()
+            await serving.servable.close()
         return ""
 
     def _prepare(self, settings: ModelSettings, folder: Path) -> tuple[Model, float]:
@@ -215,7 +217,7 @@ class Engine:
         self._publish()
         self._wanted.discard(key)
         self._entries[key] = Entry(*key, State.UNLOADING)
-        await served.close()
+        await served.servable.close()
         self._metrics.forget(*key)
         self._entries[key] = Entry(*key, State.UNAVAILABLE, "unloaded")
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
+Parameters = Mapping[str, bool | int | float | str]
+
+NOTHING: Parameters = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,11 @@ class Model(Protocol):
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What `run` returns."""
 
-    def run(self, arrays: Arrays) -> Arrays:
+    @property
+    def reads_parameters(self) -> bool:
+        """Whether an answer depends on the parameters of its request; then only calls of equal ones share a run."""
+
+    def run(self, arrays: Arrays, parameters: Parameters = NOTHING) -> Arrays:
         """All outputs for all inputs, by name. May raise anything; the caller makes it an answer."""
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from protos.errors import FailedPrecondition, Internal
-from runtime.model import Arrays
+from runtime.model import NOTHING, Arrays, Parameters
 from runtime.repository import locate
 from runtime.settings import FILE, ModelSettings
 
@@ -58,6 +58,8 @@ def load(settings: ModelSettings, folder: Path) -> TorchScriptModel:
 class TorchScriptModel:
     """A scripted or traced module on one device."""
 
+    reads_parameters = False
+
     def __init__(self, module: torch.jit.ScriptModule, settings: ModelSettings, device: torch.device) -> None:
         for key, specs in (("inputs", settings.inputs), ("outputs", settings.outputs)):
             if not specs:
@@ -81,7 +83,7 @@ class TorchScriptModel:
         self._inference = torch.inference_mode()
         self._threads = settings.options.threads
 
-    def run(self, arrays: Arrays) -> Arrays:
+    def run(self, arrays: Arrays, parameters: Parameters = NOTHING) -> Arrays:
         """Runs `forward`. Raises Internal with what PyTorch says."""
         if self._forward is None:
             raise Internal("the model is closed")

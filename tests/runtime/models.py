@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from runtime.model import Arrays, TensorSpec
+from runtime.model import NOTHING, Arrays, Parameters, TensorSpec
 from runtime.settings import FILE
 
 
@@ -158,12 +158,13 @@ class Fake:
         self.name = name
         self.version = version
         self.platform = "fake"
+        self.reads_parameters = False
         self.inputs = (TensorSpec("x", "FP64", shape),)
         self.outputs = (TensorSpec("y", "FP64", shape),)
         self.batches: list[np.ndarray] = []
         self.closed = 0
 
-    def run(self, arrays: Arrays) -> Arrays:
+    def run(self, arrays: Arrays, parameters: Parameters = NOTHING) -> Arrays:
         self.batches.append(arrays["x"])
         if (arrays["x"] < 0).any():
             raise ValueError("negative")

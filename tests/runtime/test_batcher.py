@@ -13,6 +13,7 @@ from protos.errors import DeadlineExceeded, Internal, ResourceExhausted
 from runtime import batcher as module
 from runtime.batcher import Batcher
 from runtime.metrics import ModelMetrics
+from runtime.model import NOTHING
 from tests.runtime.models import Fake
 
 LONG = 3600.0
@@ -38,7 +39,7 @@ class Gated(Fake):
         self.started = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
 
-    def run(self, arrays):
+    def run(self, arrays, parameters=NOTHING):
         self.started.release()
         assert self.gate.acquire(timeout=60)
         return super().run(arrays)
@@ -182,7 +183,7 @@ def test_one_bad_call_does_not_spoil_the_others(quick, caplog):
 
 def test_outputs_that_lose_rows_are_not_dealt_out(caplog):
     class Short(Fake):
-        def run(self, arrays):
+        def run(self, arrays, parameters=NOTHING):
             return {"y": arrays["x"][:1]}
 
     async def scenario():
@@ -288,7 +289,7 @@ def test_a_model_that_turns_out_slow_gets_a_thread(monkeypatch):
     threads = []
 
     class Watched(Fake):
-        def run(self, arrays):
+        def run(self, arrays, parameters=NOTHING):
             threads.append(threading.current_thread().name)
             return super().run(arrays)
 

@@ -14,6 +14,7 @@ from protos.messages import ModelInferRequest
 from protos.tensors import add_inputs, outputs_of
 from runtime.engine import Engine, Entry, State
 from runtime.metrics import Metrics
+from runtime.model import NOTHING
 from runtime.repository import Repository
 from tests.runtime.models import Fake, put, tensor
 
@@ -27,7 +28,7 @@ class Scaled(Fake):
         super().__init__(settings.name, settings.version, (-1, -1))
         self.factor = float((folder / FACTOR).read_text())
 
-    def run(self, arrays):
+    def run(self, arrays, parameters=NOTHING):
         super().run(arrays)
         return {"y": self.factor * arrays["x"]}
 
@@ -267,7 +268,7 @@ def test_a_model_that_fails_its_warm_up_is_closed(tmp_path):
     keep(tmp_path, "m", 1)
 
     class Wrong(Scaled):
-        def run(self, arrays):
+        def run(self, arrays, parameters=NOTHING):
             return {"y": np.zeros((3, 3))}
 
     made = []
@@ -386,7 +387,7 @@ def two_inputs(tmp_path, made):
             made.append(self)
             self.inputs, self.outputs = settings.inputs, settings.outputs
 
-        def run(self, arrays):
+        def run(self, arrays, parameters=NOTHING):
             self.batches.append(arrays["b"])
             return {"y": arrays["a"] + arrays["b"].sum(axis=1, keepdims=True), "z": -arrays["a"]}
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from protos.errors import FailedPrecondition
 from runtime.formats import load
+from runtime.model import NOTHING
 from runtime.repository import Repository
 from runtime.warmup import RUNS, warm_up
 from tests.runtime.models import AsTuple, Centred, Fake, Mlp, Total, put, tensor
@@ -105,7 +106,7 @@ def test_a_model_without_rows_is_run_as_declared(tried):
 
 def test_a_model_that_answers_nan_is_fine():
     class Odd(Fake):
-        def run(self, arrays):
+        def run(self, arrays, parameters=NOTHING):
             return {"y": np.full_like(arrays["x"], np.nan)}
 
     warm_up(Odd(shape=(-1, 2)), max_rows=4)
