@@ -1,12 +1,14 @@
 """`model-settings.json`: MLServer's file, and our own options under `parameters.extra`.
 
 MLServer ignores keys that it does not know, and its files live from it, so they are ignored here too. Under
-`parameters.extra` nobody but us reads, and there a mistyped option is refused. Seldon's agent drops most other keys
-when it rewrites the file, and writes its own options there as strings: "4" is as good as 4.
+`parameters.extra` nobody reads but us and a user's own class: where the class is ours, a mistyped option is refused.
+Seldon's agent drops most other keys when it rewrites the file, and writes its own options there as strings: "4" is as
+good as 4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +36,10 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_batch_time: _Seconds | None = None
     max_queue: _Positive = 1024  # calls that may wait; the next one is refused
     warm_up_size: _Positive = 1  # what a free dimension, other than the first, is tried with
+
+
+class _SharedOptions(Options, frozen=True, forbid_unknown_fields=False):
+    """Ours among those of a user's class."""
 
 
 class _Tensor(msgspec.Struct, frozen=True):
@@ -73,8 +79,10 @@ class ModelSettings:
     max_batch_size: int
     max_batch_time: float
     options: Options
+    extra: Mapping[str, Any]  # all of `parameters.extra`, as a user's class finds it
 
 
+OURS = "runtime."  # how the implementations begin that this package brings
 MAX_BATCH_SIZE = 64  # rows, where a settings file says nothing
 
 
@@ -90,8 +98,10 @@ def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
     except msgspec.MsgspecError as error:
         raise FailedPrecondition(_sentence(path, "", error)) from None
     parameters = file.parameters or _Parameters()
+    ours = file.implementation.startswith(OURS)
     try:
-        options = msgspec.json.decode(parameters.extra, type=Options | None, strict=False) or Options()
+        extra = msgspec.json.decode(parameters.extra, type=dict[str, Any] | None) or {}
+        options = msgspec.convert(extra, Options if ours else _SharedOptions, strict=False)
     except msgspec.MsgspecError as error:
         raise FailedPrecondition(_sentence(path, "parameters.extra", error)) from None
     max_batch_size = _first(options.max_batch_size, file.max_batch_size, MAX_BATCH_SIZE)
@@ -106,6 +116,7 @@ def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
         max_batch_size=max(max_batch_size, 1),  # MLServer's 0 means off, and so does 1
         max_batch_time=_first(options.max_batch_time, file.max_batch_time, 0.0),
         options=options,
+        extra=extra,
     )
 
 
