@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -16,14 +16,18 @@ from protos.errors import CallError, FailedPrecondition, NotFound, Unavailable
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from runtime import formats
 from runtime.batched import Batched
-from runtime.metrics import Metrics
-from runtime.model import Model
+from runtime.chain import Chain
+from runtime.ensemble import Ensemble
+from runtime.metrics import Metrics, ModelMetrics
+from runtime.model import Model, SharedModel
 from runtime.repository import Found, Repository
-from runtime.served import Served
-from runtime.settings import FILE, ModelSettings
+from runtime.served import Servable, Served
+from runtime.settings import FILE, ChainOptions, EnsembleOptions, ModelSettings
+from runtime.tensor_service import TensorService
 from runtime.warmup import warm_up
 
 LOADERS = 2  # models loaded at a time: each takes a core, and twice its memory while the old one still serves
+ENSEMBLE_PLATFORM = "croupier_ensemble"
 SHOWN = 100  # characters of a client's word in a message
 LISTED = 10  # names in a message
 
@@ -175,12 +179,12 @@ class Engine:
         try:
             if found.settings is None:
                 raise FailedPrecondition(found.reason)
+            await self._load_parts(found.settings)
             fingerprint = await asyncio.to_thread(found.fingerprint)
             if serving is None or serving.fingerprint != fingerprint:
-                loop = asyncio.get_running_loop()
-                model, seconds = await loop.run_in_executor(self._loaders, self._prepare, found.settings, found.folder)
                 metrics = self._metrics.of(*key)
-                self._served[key] = Served(Batched(model, found.settings, metrics, seconds), metrics, fingerprint)
+                servable = await self._servable(found.settings, found.folder, metrics)
+                self._served[key] = Served(servable, metrics, fingerprint)
                 self._publish()
         except Exception as error:  # noqa: BLE001 - whatever it is, the index tells it
             reason = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
@@ -191,6 +195,43 @@ class Engine:
         if serving is not None and serving is not self._served[key]:
             await serving.servable.close()
         return ""
+
+    async def _load_parts(self, settings: ModelSettings) -> None:
+        """Loads the models that an ensemble is made of, but those that are served. Raises FailedPrecondition."""
+        if not settings.options.parts:
+            return
+        parts: dict[str, set[str]] = {}
+        for each in await asyncio.to_thread(self._repository.scan):
+            if each.settings is not None:
+                parts.setdefault(each.name, set()).update(each.settings.options.parts)
+        # Before any is loaded: two that wait for each other would wait for ever.
+        if circle := _circle(settings.name, parts):
+            raise FailedPrecondition(f"it would be made of itself: {' -> '.join(map(repr, circle))}")
+        for name in settings.options.parts:
+            if (name, "") not in self._routes:
+                try:
+                    await self._load(name)
+                except CallError as error:
+                    raise FailedPrecondition(f"its part {name!r}: {error.message}") from None
+
+    def _part(self, name: str) -> SharedModel:
+        """The model that an ensemble has run. Raises Unavailable, as whoever loads the ensemble anew loads it too."""
+        served = self._routes.get((name, ""))
+        if served is None:
+            raise Unavailable(f"{_shown(name)}, which it is made of, is not loaded; load one of the two")
+        if not isinstance(served.servable, TensorService):
+            raise FailedPrecondition(f"{_shown(name)} does not run on plain tensors, so nothing can be made of it")
+        return served.servable.model
+
+    async def _servable(self, settings: ModelSettings, folder: Path, metrics: ModelMetrics) -> Servable:
+        match settings.options:
+            case EnsembleOptions() as options:
+                return TensorService(Ensemble(options, self._part), settings, ENSEMBLE_PLATFORM)
+            case ChainOptions() as options:
+                return TensorService(Chain(options, self._part), settings, ENSEMBLE_PLATFORM)
+        loop = asyncio.get_running_loop()
+        model, seconds = await loop.run_in_executor(self._loaders, self._prepare, settings, folder)
+        return TensorService(Batched(model, settings, metrics, seconds), settings, model.platform)
 
     def _prepare(self, settings: ModelSettings, folder: Path) -> tuple[Model, float]:
         model = self._load_model(settings, folder)
@@ -253,6 +294,14 @@ class Engine:
         # Its caller may have left; the index keeps what went wrong.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
+
+
+def _circle(name: str, parts: Mapping[str, set[str]], path: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """A way from a model back to itself through what it is made of; empty when there is none."""
+    if name in path:
+        return (*path[path.index(name) :], name)
+    ways = (_circle(part, parts, (*path, name)) for part in parts.get(name, ()))
+    return next(filter(None, ways), ())
 
 
 def _age(key: Key) -> tuple[str, bool, bool, int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -65,6 +65,31 @@ class Model(Protocol):
         """Lets go of memory and devices; `run` is not called again. May be called twice."""
 
 
-def batched(model: Model) -> bool:
+class SharedModel(Protocol):
+    """What runs on arrays for many callers at once: a model behind its batcher, or several of them together."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` takes."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` returns."""
+
+    @property
+    def reads_parameters(self) -> bool:
+        """Whether an answer depends on the parameters of its request."""
+
+    def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Awaitable[Arrays]:
+        """All outputs for all inputs, of the declared names, datatypes and ranks. Raises a CallError.
+
+        `deadline` is on the loop's clock; what has not begun by then is not run.
+        """
+
+    async def close(self) -> None:
+        """Answers the calls that it has, then lets go of memory and devices."""
+
+
+def batched(model: Model | SharedModel) -> bool:
     """Whether the first dimension of every input and output counts rows, so that calls can share a run."""
     return all(spec.shape[:1] == (-1,) for spec in (*model.inputs, *model.outputs))

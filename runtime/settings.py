@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -24,10 +24,11 @@ FILE = "model-settings.json"
 _Dimension = Annotated[int, msgspec.Meta(ge=-1)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Weight = Annotated[float, msgspec.Meta(gt=0)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`parameters.extra`."""
 
     device: str = "cpu"  # or "cuda", "cuda:1"
@@ -36,6 +37,41 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_batch_time: _Seconds | None = None
     max_queue: _Positive = 1024  # calls that may wait; the next one is refused
     warm_up_size: _Positive = 1  # what a free dimension, other than the first, is tried with
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The models that it is made of, by name: none but for an ensemble or a chain."""
+        return ()
+
+
+class EnsembleOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`parameters.extra` of an ensemble."""
+
+    members: Annotated[dict[str, _Weight], msgspec.Meta(min_length=1)]
+    combine: Literal["mean", "vote", "stack"] = "mean"
+    stacker: str = ""  # the model that takes the members' outputs, with "stack"
+
+    def __post_init__(self) -> None:
+        if (self.combine == "stack") != bool(self.stacker):
+            raise ValueError(
+                'stacker: names the model that takes the members\' outputs, with combine "stack" and only there'
+            )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The models that it is made of."""
+        return (*self.members, *([self.stacker] if self.stacker else []))
+
+
+class ChainOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`parameters.extra` of a chain."""
+
+    steps: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The models that it is made of."""
+        return tuple(self.steps)
 
 
 class _SharedOptions(Options, frozen=True, forbid_unknown_fields=False):
@@ -83,6 +119,8 @@ class ModelSettings:
 
 
 OURS = "runtime."  # how the implementations begin that this package brings
+ENSEMBLE = "runtime.Ensemble"
+CHAIN = "runtime.Chain"
 MAX_BATCH_SIZE = 64  # rows, where a settings file says nothing
 
 
@@ -98,10 +136,9 @@ def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
     except msgspec.MsgspecError as error:
         raise FailedPrecondition(_sentence(path, "", error)) from None
     parameters = file.parameters or _Parameters()
-    ours = file.implementation.startswith(OURS)
     try:
         extra = msgspec.json.decode(parameters.extra, type=dict[str, Any] | None) or {}
-        options = msgspec.convert(extra, Options if ours else _SharedOptions, strict=False)
+        options = msgspec.convert(extra, _options(file.implementation), strict=False)
     except msgspec.MsgspecError as error:
         raise FailedPrecondition(_sentence(path, "parameters.extra", error)) from None
     max_batch_size = _first(options.max_batch_size, file.max_batch_size, MAX_BATCH_SIZE)
@@ -118,6 +155,14 @@ def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
         options=options,
         extra=extra,
     )
+
+
+def _options(implementation: str) -> type[Options]:
+    if implementation == ENSEMBLE:
+        return EnsembleOptions
+    if implementation == CHAIN:
+        return ChainOptions
+    return Options if implementation.startswith(OURS) else _SharedOptions
 
 
 def _first(*choices: Any) -> Any:

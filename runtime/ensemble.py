@@ -1,0 +1,165 @@
+"""Several models as one, side by side: each answers for itself, and the answers are combined."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.errors import FailedPrecondition, Internal
+from protos.tensors import DATATYPES
+from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec
+from runtime.settings import EnsembleOptions
+
+Members: TypeAlias = Callable[[str], SharedModel]
+"""The model in service under a name, its newest version. Raises a CallError when there is none."""
+
+Answers: TypeAlias = list[NDArray[Any]]
+
+
+class Ensemble:
+    """Members that take the same request: each gets the inputs that it declares, all run at once.
+
+    `combine` is "mean", of floating-point outputs, by weight; "vote", the value that has the most weight in each place,
+    of integers or booleans, where the member named first wins a tie; or "stack": the outputs of all go to one more
+    model, `stacker`, whose inputs are named as the members are, or MEMBER.OUTPUT where a member has several.
+    """
+
+    def __init__(self, options: EnsembleOptions, find: Members) -> None:
+        self._find = find
+        self._weights = options.members
+        self._combine = _COMBINED.get(options.combine)
+        self._stacker = options.stacker
+        members = {name: find(name) for name in options.members}
+        self.inputs = _all_inputs(members)
+        if self._combine is None:
+            self.outputs = self._stacked(members, find(options.stacker))
+        else:
+            self.outputs = _common_outputs(members)
+            for spec in self.outputs:
+                kinds, words = _TAKES[options.combine]
+                if np.dtype(DATATYPES[spec.datatype]).kind not in kinds and spec.datatype != "BF16":
+                    raise FailedPrecondition(
+                        f"parameters.extra.combine: {options.combine!r} is for {words}; output {spec.name!r} is {spec}"
+                    )
+
+    @property
+    def reads_parameters(self) -> bool:
+        """Whether a member does, as they are now."""
+        return any(self._find(name).reads_parameters for name in self._weights)
+
+    async def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Arrays:
+        """What the members answer together. Raises the CallError of the first that fails."""
+        members = {name: self._find(name) for name in self._weights}
+        given = [
+            member.run({spec.name: arrays[spec.name] for spec in member.inputs}, parameters, deadline)
+            for member in members.values()
+        ]
+        answers = await asyncio.gather(*given)
+        if self._combine is None:
+            named = {
+                name: array
+                for (member, model), answer in zip(members.items(), answers, strict=True)
+                for name, array in _by_member(member, model, answer).items()
+            }
+            return await self._find(self._stacker).run(named, parameters, deadline)
+        weights = list(self._weights.values())
+        combined = {}
+        for spec in self.outputs:
+            arrays_of = [answer[spec.name] for answer in answers]
+            if len({array.shape for array in arrays_of}) > 1:
+                shapes = ", ".join(f"{name!r} {list(a.shape)}" for name, a in zip(members, arrays_of, strict=True))
+                raise Internal(f"output {spec.name!r} differs in shape between the members: {shapes}")
+            combined[spec.name] = self._combine(arrays_of, weights)
+        return combined
+
+    async def close(self) -> None:
+        """Nothing: the members are served by themselves."""
+
+    @staticmethod
+    def _stacked(members: Mapping[str, SharedModel], stacker: SharedModel) -> tuple[TensorSpec, ...]:
+        """The outputs of the stacker, after a look at whether it takes what the members return."""
+        returned = {
+            name: spec
+            for member, model in members.items()
+            for name, spec in _by_member(member, model, {spec.name: spec for spec in model.outputs}).items()
+        }
+        check_fed(stacker.inputs, returned, "parameters.extra.stacker")
+        return stacker.outputs
+
+
+def check_fed(inputs: tuple[TensorSpec, ...], given: Mapping[str, TensorSpec], key: str) -> None:
+    """Raises FailedPrecondition naming `key` unless tensors as given fit the inputs that a model declares."""
+    for spec in inputs:
+        found = given.get(spec.name)
+        if found is None:
+            raise FailedPrecondition(f"{key}: it takes {spec.name!r}; there is {', '.join(map(repr, given))}")
+        sizes = zip(spec.shape, found.shape, strict=False)
+        if (
+            found.datatype != spec.datatype
+            or len(found.shape) != len(spec.shape)
+            or any(-1 not in pair and pair[0] != pair[1] for pair in sizes)
+        ):
+            raise FailedPrecondition(f"{key}: it takes {spec.name!r} as {spec}; what comes is {found}")
+
+
+def _by_member(member: str, model: SharedModel, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of a member under the names that a stacker takes them by."""
+    if len(model.outputs) == 1:
+        return {member: answer[model.outputs[0].name]}
+    return {f"{member}.{spec.name}": answer[spec.name] for spec in model.outputs}
+
+
+def _all_inputs(members: Mapping[str, SharedModel]) -> tuple[TensorSpec, ...]:
+    inputs: dict[str, TensorSpec] = {}
+    for member, model in members.items():
+        for spec in model.inputs:
+            if inputs.setdefault(spec.name, spec) != spec:
+                raise FailedPrecondition(
+                    f"parameters.extra.members: {member!r} takes {spec.name!r} as {spec}, another "
+                    f"as {inputs[spec.name]}"
+                )
+    return tuple(inputs.values())
+
+
+def _common_outputs(members: Mapping[str, SharedModel]) -> tuple[TensorSpec, ...]:
+    first, *others = members
+    outputs = {spec.name: spec for spec in members[first].outputs}
+    for member in others:
+        for spec in members[member].outputs:
+            expected = outputs.get(spec.name)
+            if expected is None or (expected.datatype, len(expected.shape)) != (spec.datatype, len(spec.shape)):
+                raise FailedPrecondition(
+                    f"parameters.extra.members: {member!r} returns {spec.name!r} as {spec}, {first!r} "
+                    + (f"as {expected}" if expected else "does not")
+                )
+            if expected.shape != spec.shape:
+                shape = tuple(a if a == b else -1 for a, b in zip(expected.shape, spec.shape, strict=True))
+                outputs[spec.name] = replace(expected, shape=shape)
+        if missing := outputs.keys() - {spec.name for spec in members[member].outputs}:
+            raise FailedPrecondition(f"parameters.extra.members: {member!r} returns no {min(missing)!r}")
+    return tuple(outputs.values())
+
+
+def _mean(answers: Answers, weights: list[float]) -> NDArray[Any]:
+    total = np.zeros(answers[0].shape)
+    for answer, weight in zip(answers, weights, strict=True):
+        total += weight * answer.astype(np.float64)
+    return (total / sum(weights)).astype(answers[0].dtype)
+
+
+def _vote(answers: Answers, weights: list[float]) -> NDArray[Any]:
+    chosen, most = answers[0].copy(), np.zeros(answers[0].shape)
+    for candidate in answers:
+        votes = sum(weight * (answer == candidate) for answer, weight in zip(answers, weights, strict=True))
+        better = votes > most
+        chosen[better], most[better] = candidate[better], votes[better]
+    return chosen
+
+
+_COMBINED: dict[str, Callable[[Answers, list[float]], NDArray[Any]]] = {"mean": _mean, "vote": _vote}
+_TAKES = {"mean": ("f", "floating-point outputs"), "vote": ("biu", "integers and booleans")}

@@ -1,0 +1,103 @@
+"""A model that runs on arrays as a servable: checks a request's tensors and puts the response together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from protos.errors import InvalidArgument
+from protos.infer_json import parameters_of
+from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
+from protos.tensors import DATATYPES, add_outputs, datatype_of, inputs_of
+from runtime.model import NOTHING, Arrays, SharedModel, TensorSpec
+from runtime.settings import ModelSettings
+
+
+class TensorService:
+    """Answers V2 requests from a model that runs on arrays, under the name and version of its settings."""
+
+    def __init__(self, model: SharedModel, settings: ModelSettings, platform: str) -> None:
+        self.model = model
+        self._name = settings.name
+        self._version = settings.version
+        self._platform = platform
+        self._inputs = {spec.name: _Input(spec) for spec in model.inputs}
+        self._outputs = [spec.name for spec in model.outputs]
+
+    async def infer(self, request: ModelInferRequest, deadline: float | None) -> ModelInferResponse:
+        wanted = self._wanted(request) if request.outputs else None
+        arrays = inputs_of(request)
+        self._check(arrays)
+        reads = request.parameters and self.model.reads_parameters
+        parameters = parameters_of(request.parameters) if reads else NOTHING
+        outputs = await self.model.run(arrays, parameters, deadline)
+        response = ModelInferResponse(model_name=self._name, model_version=self._version, id=request.id)
+        if wanted:
+            outputs = {name: outputs[name] for name in wanted}
+        add_outputs(response, outputs, raw=bool(request.raw_input_contents))
+        return response
+
+    def metadata(self) -> ModelMetadataResponse:
+        metadata = ModelMetadataResponse(name=self._name, platform=self._platform)
+        for tensors, specs in ((metadata.inputs, self.model.inputs), (metadata.outputs, self.model.outputs)):
+            for spec in specs:
+                tensors.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+        return metadata
+
+    async def close(self) -> None:
+        await self.model.close()
+
+    def _wanted(self, request: ModelInferRequest) -> list[str]:
+        wanted: list[str] = []
+        for output in request.outputs:
+            if output.name not in self._outputs:
+                raise InvalidArgument(f"output {output.name!r} is not one of the model's: {_quoted(self._outputs)}")
+            if output.name in wanted:
+                raise InvalidArgument(f"output {output.name!r} is asked for twice")
+            wanted.append(output.name)
+        return wanted
+
+    def _check(self, arrays: Arrays) -> None:
+        """Raises InvalidArgument unless the names, datatypes and shapes are those that the model declares."""
+        if arrays.keys() != self._inputs.keys():
+            raise InvalidArgument(self._wrong_names(arrays))
+        for name, array in arrays.items():
+            self._inputs[name].check(array)
+
+    def _wrong_names(self, arrays: Arrays) -> str:
+        missing = [name for name in self._inputs if name not in arrays]
+        unexpected = [name for name in arrays if name not in self._inputs]
+        said = [f"input {name!r} is missing" for name in missing]
+        said += [f"input {name!r} is unexpected" for name in unexpected]
+        return f"{'; '.join(said)}; the model takes {_quoted(self._inputs)}"
+
+
+class _Input:
+    """The check of one input, prepared."""
+
+    __slots__ = ("_dtype", "_fixed", "_rank", "_spec")
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self._spec = spec
+        self._dtype = DATATYPES[spec.datatype]
+        self._rank = len(spec.shape)
+        self._fixed = [(axis, size) for axis, size in enumerate(spec.shape) if size >= 0]
+
+    def check(self, array: np.ndarray[Any, Any]) -> None:
+        """Raises InvalidArgument unless datatype, rank and fixed dimensions are the declared ones."""
+        shape = array.shape
+        good = array.dtype == self._dtype and len(shape) == self._rank
+        if good:
+            for axis, size in self._fixed:
+                good = good and shape[axis] == size
+        if not good:
+            raise InvalidArgument(
+                f"input {self._spec.name!r} is declared {self._spec}; "
+                f"the request has {datatype_of(array.dtype)} {list(shape)}"
+            )
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
