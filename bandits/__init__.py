@@ -2,17 +2,58 @@
 
 from __future__ import annotations
 
+from bandits.conservative import Conservative
+from bandits.decay import HalfLife
 from bandits.draw import Draw
+from bandits.exp3 import Exp3IX
+from bandits.floor import Floor
+from bandits.gaussian import GaussianThompson
 from bandits.greedy import EpsilonGreedy
+from bandits.linear_thompson import LinearThompson
+from bandits.linucb import LinUCB
 from bandits.policy import Fitted, Mask, Policy, Vector
+from bandits.reward import Range
 from bandits.split import Split
+from bandits.squarecb import SquareCB
 from bandits.thompson import Thompson
+from bandits.top_two import TopTwoThompson
+from bandits.ucb import UCB1, KLUCBPlus
 
 POLICIES: dict[str, type[Policy]] = {
     "split": Split,
     "epsilon_greedy": EpsilonGreedy,
+    "ucb1": UCB1,
+    "kl_ucb_plus": KLUCBPlus,
     "thompson": Thompson,
+    "gaussian_thompson": GaussianThompson,
+    "top_two_thompson": TopTwoThompson,
+    "exp3_ix": Exp3IX,
+    "linucb": LinUCB,
+    "linear_thompson": LinearThompson,
+    "squarecb": SquareCB,
 }
 """Every policy by the name that configuration gives it."""
 
-__all__ = ["POLICIES", "Draw", "EpsilonGreedy", "Fitted", "Mask", "Policy", "Split", "Thompson", "Vector"]
+__all__ = [
+    "POLICIES",
+    "UCB1",
+    "Conservative",
+    "Draw",
+    "EpsilonGreedy",
+    "Exp3IX",
+    "Fitted",
+    "Floor",
+    "GaussianThompson",
+    "HalfLife",
+    "KLUCBPlus",
+    "LinUCB",
+    "LinearThompson",
+    "Mask",
+    "Policy",
+    "Range",
+    "Split",
+    "SquareCB",
+    "Thompson",
+    "TopTwoThompson",
+    "Vector",
+]

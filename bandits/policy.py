@@ -14,8 +14,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 Fitted: TypeAlias = Callable[[Vector | None, Mask], Vector]
 """`(context[d] or None, allowed[K]) -> p[K]`, pure and safe to share between threads.
 
-p is 0 where not allowed and sums to 1; it may be shared, so nobody writes into it. Raises ValueError when no arm is
-allowed or the context has the wrong width.
+p is 0 where not allowed and sums to 1. It is read-only where it is shared; whoever gets a writeable one may write into
+it. Raises ValueError when no arm is allowed or the context has the wrong width.
 """
 
 

@@ -29,15 +29,21 @@ class Thompson(Counts):
                 raise ValueError(f"{name}: must lie between {FEWEST} and 2^53, got {value}")
 
     def fit(self, sums: Vector) -> Fitted:
-        plays, rewards = plays_and_rewards(sums)
-        if plays.max() > MOST:
-            raise ValueError(f"sums: arm {plays.argmax()} has more than 2^53 plays, beyond which float64 cannot count")
-        successes = self.alpha + rewards
-        failures = self.beta + (plays - rewards)
+        a, b = self.posterior(sums)
 
         def share(arms: Arms) -> Vector:
-            p = probability_best(successes[arms], failures[arms])
+            p = probability_best(a[arms], b[arms])
             p /= p.sum()
             return p
 
-        return per_mask(len(plays), share)
+        return per_mask(len(a), share)
+
+    def posterior(self, sums: Vector) -> tuple[Vector, Vector]:
+        """Parameters a and b of each arm's Beta posterior, two of shape [K], from sums of shape [K, 3].
+
+        Raises ValueError where the sums cannot have come from rewards in [0, 1], and for more than 2^53 plays.
+        """
+        plays, rewards = plays_and_rewards(sums)
+        if plays.max() > MOST:
+            raise ValueError(f"sums: arm {plays.argmax()} has more than 2^53 plays, beyond which float64 cannot count")
+        return self.alpha + rewards, self.beta + (plays - rewards)

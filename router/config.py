@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import msgspec
 import yaml
 
-from bandits import POLICIES, Draw, EpsilonGreedy, Policy, Split, Thompson
+from bandits import POLICIES, Draw, Policy, Split
 from router.errors import ConfigError, listed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -42,25 +42,60 @@ class SplitPolicy(Struct, frozen=True, tag="split", tag_field="kind"):
         return Split(weights=tuple(self.weights[arm] for arm in arms))
 
 
-class EpsilonGreedyPolicy(Struct, frozen=True, tag="epsilon_greedy", tag_field="kind"):
-    """The best arm so far, but any arm with probability epsilon."""
-
-    epsilon: float = 0.1
+class PlainPolicy(Struct, frozen=True):
+    """A policy whose settings are its own, whatever the arms."""
 
     def build(self, _arms: Sequence[str]) -> Policy:
         """The policy. Raises ValueError."""
-        return EpsilonGreedy(epsilon=self.epsilon)
+        return POLICIES[str(self.__struct_config__.tag)](**msgspec.structs.asdict(self))
 
 
-class ThompsonPolicy(Struct, frozen=True, tag="thompson", tag_field="kind"):
+class EpsilonGreedyPolicy(PlainPolicy, frozen=True, tag="epsilon_greedy", tag_field="kind"):
+    """The best arm so far, but any arm with probability epsilon."""
+
+    epsilon: float = 0.1
+    constant_plays: float = math.inf  # after so many, epsilon falls as one over the plays
+
+
+class UCB1Policy(PlainPolicy, frozen=True, tag="ucb1", tag_field="kind"):
+    """The arm that could be the best, by the upper end of a wide interval."""
+
+    exploration: float = 2.0  # 2 as published; 0.5 regrets less
+
+
+class KLUCBPlusPolicy(PlainPolicy, frozen=True, tag="kl_ucb_plus", tag_field="kind"):
+    """The arm that could be the best, by the upper end of a sharp interval."""
+
+
+class ThompsonPolicy(PlainPolicy, frozen=True, tag="thompson", tag_field="kind"):
     """Each arm with the probability that it is the best, given what was earned; priors are Beta(alpha, beta)."""
 
     alpha: float = 1.0
     beta: float = 1.0
 
-    def build(self, _arms: Sequence[str]) -> Policy:
-        """The policy. Raises ValueError."""
-        return Thompson(alpha=self.alpha, beta=self.beta)
+
+class GaussianThompsonPolicy(PlainPolicy, frozen=True, tag="gaussian_thompson", tag_field="kind"):
+    """The same for rewards that are not 0 or 1, by their mean and variance, in parts of the route's range."""
+
+    mu: float = 0.5
+    kappa: float = 1.0
+    alpha: float = 1.0
+    beta: float = 1 / 12
+
+
+class TopTwoThompsonPolicy(PlainPolicy, frozen=True, tag="top_two_thompson", tag_field="kind"):
+    """To find the best arm soon: the one that seems best with probability `leader`, else its closest rival."""
+
+    leader: float = 0.5
+    alpha: float = 1.0
+    beta: float = 1.0
+
+
+class Exp3IXPolicy(PlainPolicy, frozen=True, tag="exp3_ix", tag_field="kind"):
+    """For rewards that follow no law, as an adversary would set them."""
+
+    gamma: float = 0.01
+    rate: float = 1.0
 
 
 class Arm(Struct, frozen=True):
@@ -97,7 +132,16 @@ class Route(Struct, frozen=True):
     """One experiment: what clients ask for as if it were a model."""
 
     arms: dict[str, Arm]
-    policy: SplitPolicy | EpsilonGreedyPolicy | ThompsonPolicy = SplitPolicy()
+    policy: (
+        SplitPolicy
+        | EpsilonGreedyPolicy
+        | UCB1Policy
+        | KLUCBPlusPolicy
+        | ThompsonPolicy
+        | GaussianThompsonPolicy
+        | TopTwoThompsonPolicy
+        | Exp3IXPolicy
+    ) = SplitPolicy()
     reward: Range = Range()
     metrics: dict[str, Metric] = {}
     guard: Guard = Guard()
@@ -105,6 +149,10 @@ class Route(Struct, frozen=True):
     salt: str = ""  # of the draw; empty: the route's name
     strict_log: bool = False  # answers wait until their decision is committed
     max_in_flight: int = 10_000
+
+
+KINDS = [str(kind.__struct_config__.tag) for kind in get_args(get_type_hints(Route)["policy"])]
+"""Of policies, as a file names them."""
 
 
 class Config(Struct, frozen=True):
@@ -222,7 +270,7 @@ class _Reader:
             placed = _PLACE.fullmatch(str(error))
             why, is_key, inner = placed.groups() if placed else (str(error), None, "")
             if inner == ".policy.kind":
-                why += f"; there are {listed(POLICIES)}"
+                why += f"; there are {listed(KINDS)}"
             self.refuse((key + inner).lstrip("."), "a key is not a text; quote it" if is_key else why)
 
     def mapping(self, value: object, key: str) -> dict[str, Any]:

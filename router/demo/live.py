@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bandits.confidence import rate_interval
+from bandits.anytime.rates import rate_interval
 from protos.messages import RouteDescription
 from router.client import AsyncClient
 from router.demo.replay import Replay, Replayed

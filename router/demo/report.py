@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bandits.confidence import rate_interval
+from bandits.anytime.rates import rate_interval
 from protos.messages import RouteDescription
 from router.demo.replay import Replayed
 from runtime.finance import Samples, performance, results_bps

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numba
+
 import bandits.kernels
+from bandits.kernels import direct, kernel
 
 SCRIPT = """
 import numba
@@ -34,3 +38,13 @@ def test_a_kernel_is_compiled_where_no_cache_can_be_written(tmp_path: Path) -> N
         check=True,
     )
     assert done.stdout == "42.0\n"
+
+
+def test_a_kernel_is_called_directly_and_a_plain_function_as_it_stands() -> None:
+    @kernel(numba.float64(numba.float64))
+    def double(x: float) -> float:
+        return 2 * x
+
+    assert direct(double) is not double
+    assert direct(double)(21.0) == double(21.0) == 42.0
+    assert direct(math.sqrt) is math.sqrt
