@@ -1,4 +1,4 @@
-"""Policies that turn what was learnt into probabilities, and the one sampler that draws from them."""
+"""Policies that turn what was learnt into probabilities, the one sampler that draws from them, and what they are worth."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from bandits.gaussian import GaussianThompson
 from bandits.greedy import EpsilonGreedy
 from bandits.linear_thompson import LinearThompson
 from bandits.linucb import LinUCB
+from bandits.log import Log, target_of
+from bandits.offline import Estimate, Evaluation, evaluate
+from bandits.overlap import Overlap
 from bandits.policy import Fitted, Mask, Policy, Vector
+from bandits.replay import Replay, replay
 from bandits.reward import Range
+from bandits.simulate import Feedback, simulate
 from bandits.split import Split
 from bandits.squarecb import SquareCB
 from bandits.thompson import Thompson
@@ -40,7 +45,10 @@ __all__ = [
     "Conservative",
     "Draw",
     "EpsilonGreedy",
+    "Estimate",
+    "Evaluation",
     "Exp3IX",
+    "Feedback",
     "Fitted",
     "Floor",
     "GaussianThompson",
@@ -48,12 +56,19 @@ __all__ = [
     "KLUCBPlus",
     "LinUCB",
     "LinearThompson",
+    "Log",
     "Mask",
+    "Overlap",
     "Policy",
     "Range",
+    "Replay",
     "Split",
     "SquareCB",
     "Thompson",
     "TopTwoThompson",
     "Vector",
+    "evaluate",
+    "replay",
+    "simulate",
+    "target_of",
 ]

@@ -5,7 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = {"overhead": "What does a request cost?"}
+BENCHMARKS = {
+    "overhead": "What does a request cost?",
+    "decisions": "What does a decision cost?",
+    "regret": "How much is lost while a policy learns?",
+    "contextual": "Which policy learns most from a context?",
+    "ope": "Does off-policy evaluation tell the truth?",
+    "peeking": "Who is fooled by peeking?",
+}
 
 
 def main() -> int:
