@@ -1,4 +1,4 @@
-"""Policies that turn what was learnt into probabilities, the one sampler that draws from them, and what they are worth."""
+"""Policies that turn what was learnt into probabilities, the sampler that draws from them, and what they are worth."""
 
 from __future__ import annotations
 
