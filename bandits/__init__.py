@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bandits.conservative import Conservative
 from bandits.decay import HalfLife
-from bandits.draw import Draw
+from bandits.draw import Draw, sampler
 from bandits.exp3 import Exp3IX
 from bandits.floor import Floor
 from bandits.gaussian import GaussianThompson
@@ -69,6 +69,7 @@ __all__ = [
     "Vector",
     "evaluate",
     "replay",
+    "sampler",
     "simulate",
     "target_of",
 ]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandits.anytime.off_policy import value_interval
-from bandits.draw import Draw
+from bandits.draw import sampler
 from bandits.log import Log
 from bandits.overlap import FARTHEST, FEWEST
 from bandits.policy import Policy, Vector
@@ -79,8 +79,8 @@ def replay(
     learnt = np.zeros((log.K, policy.width)) if sums is None else np.array(sums, dtype=np.float64)
     if len(learnt) != log.K:
         raise ValueError(f"sums: {len(learnt)} arms, but the log has {log.K}")
-    draw = Draw(salt, [str(arm) for arm in range(log.K)])
-    reject = Draw(f"{salt}/reject", ["keep", "pass over"])
+    draw = sampler(salt, [str(arm) for arm in range(log.K)])
+    reject = sampler(f"{salt}/reject", ["keep", "pass over"])
     least = float(log.propensities.min())
 
     fitted = policy.fit(learnt)

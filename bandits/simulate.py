@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bandits.decay import HalfLife
-from bandits.draw import Draw
+from bandits.draw import sampler
 from bandits.policy import Fitted, Policy, Vector
 from bandits.worlds import Indices, Matrix, Rounds, World, check_count
 
@@ -84,7 +84,7 @@ def simulate(
 
     def run(chance: np.random.Generator) -> Run:
         rounds = world.rounds(steps, chance)
-        arms = _played(policy, rounds, Draw(str(chance.integers(2**63)), names), feedback)
+        arms = _played(policy, rounds, sampler(str(chance.integers(2**63)), names), feedback)
         played = np.arange(steps), arms
         best = np.where(rounds.allowed, rounds.mean, 0.0).max(axis=1)
         return Run(arms, rounds.reward[played], best - rounds.mean[played])

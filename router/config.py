@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 import msgspec
 import yaml
 
-from bandits import POLICIES, Draw, Policy, Split
+from bandits import POLICIES, Policy, Split, sampler
 from router.errors import ConfigError, listed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -229,7 +229,7 @@ def _check_route(route: Route, key: str, reader: _Reader) -> None:
     except ValueError as error:
         reader.refuse(f"{key}.policy", str(error))
     try:
-        Draw(route.salt, list(route.arms))
+        sampler(route.salt, list(route.arms))
     except ValueError as error:
         reader.refuse(f"{key}.salt", str(error))
 

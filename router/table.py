@@ -11,7 +11,7 @@ from time import monotonic
 
 import numpy as np
 
-from bandits import Draw, Fitted, Policy
+from bandits import Fitted, Policy, sampler
 from protos.errors import CallError
 from protos.messages import ModelMetadataResponse
 from router.call import Handler, Layer
@@ -102,7 +102,7 @@ class Table:
             settings=settings,
             arms=arms,
             policy=policy,
-            draw=Draw(settings.salt or name, names),
+            draw=sampler(settings.salt or name, names),
             guard=guard,
             log=self._learner,
             new_id=self._new_id,

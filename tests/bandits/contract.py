@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from bandits import Draw, Mask, Policy, Vector
+from bandits import Mask, Policy, Vector, sampler
 from bandits.decay import HalfLife
 
 HALF_LIFE = HalfLife(4.0)  # so that the times below span several eras
@@ -293,7 +293,7 @@ class PolicyContract:
 
     def test_arms_are_drawn_as_p_says(self, case: Case) -> None:
         p = case.policy.fit(learn(case, some_history(case)))(some_context(case), case.everyone)
-        draw = Draw("contract", [f"arm-{k}" for k in range(case.arms)])
+        draw = sampler("contract", [f"arm-{k}" for k in range(case.arms)])
         drawn = np.bincount([draw(p, f"unit-{i}") for i in range(20_000)], minlength=case.arms)
         assert (drawn[p == 0] == 0).all()
         if np.count_nonzero(p) > 1:
@@ -301,7 +301,7 @@ class PolicyContract:
 
     def test_a_unit_keeps_its_arm_until_that_is_ejected(self, case: Case) -> None:
         p = case.policy.fit(case.nothing)(some_context(case), case.everyone)
-        draw = Draw("contract", [f"arm-{k}" for k in range(case.arms)])
+        draw = sampler("contract", [f"arm-{k}" for k in range(case.arms)])
         units = [f"unit-{i}" for i in range(500)]
         before = np.array([draw(p, unit) for unit in units])
         assert [draw(p, unit) for unit in units] == before.tolist()
@@ -314,7 +314,7 @@ class PolicyContract:
     def test_an_ejection_moves_a_unit_only_to_an_arm_that_gained_more(self, case: Case) -> None:
         """Where an arm that is no longer allowed changes what the policy thinks of the others."""
         fitted = case.policy.fit(learn(case, some_history(case)))
-        draw = Draw("contract", [f"arm-{k}" for k in range(case.arms)])
+        draw = sampler("contract", [f"arm-{k}" for k in range(case.arms)])
         p = fitted(some_context(case), case.everyone)
         for ejected in range(case.arms):
             rest = fitted(some_context(case), np.arange(case.arms) != ejected)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare, kstest
 
-from bandits import Draw
+from bandits import sampler
 from bandits.draw import siphash
 
 ARMS = ["control", "challenger", "shadow", "naïve", "模型"]
@@ -81,7 +81,7 @@ def test_siphash_gives_the_vectors_of_its_authors(length: int, expected: int) ->
 @settings(max_examples=300, deadline=None)
 @given(salt=salts, key=texts, p=weights)
 def test_the_docstring_replays_every_choice(salt: str, key: str, p: np.ndarray) -> None:
-    assert Draw(salt, ARMS)(p, key) == twin(salt, ARMS, p, key)
+    assert sampler(salt, ARMS)(p, key) == twin(salt, ARMS, p, key)
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_the_hash_stays_what_it_was(salt: str, key: str, arm: str, expected: flo
 
 
 def test_choices_stay_what_they_were() -> None:
-    draw = Draw("route", ARMS)
+    draw = sampler("route", ARMS)
     assert [draw(P, key) for key in KEYS[:20]] == [0, 0, 1, 1, 1, 1, 1, 0, 0, 3, 1, 3, 0, 3, 0, 0, 0, 0, 4, 1]
 
 
 def test_arms_are_chosen_as_p_says() -> None:
-    chosen = np.bincount([Draw("salt", ARMS)(P, key) for key in KEYS], minlength=5)
+    chosen = np.bincount([sampler("salt", ARMS)(P, key) for key in KEYS], minlength=5)
     assert chisquare(chosen, P * len(KEYS)).pvalue > 1e-3
 
 
@@ -118,7 +118,7 @@ def test_the_uniforms_are_uniform_and_the_arms_independent() -> None:
 
 
 def test_salts_make_routes_independent() -> None:
-    one, other = Draw("one", ARMS[:3]), Draw("other", ARMS[:3])
+    one, other = sampler("one", ARMS[:3]), sampler("other", ARMS[:3])
     p = np.array([0.5, 0.3, 0.2])
     table = np.zeros((3, 3))
     for key in KEYS[:20_000]:
@@ -127,7 +127,7 @@ def test_salts_make_routes_independent() -> None:
 
 
 def test_an_arm_of_probability_zero_is_never_chosen_and_of_one_always() -> None:
-    draw = Draw("salt", ARMS)
+    draw = sampler("salt", ARMS)
     for k in range(5):
         assert {draw(np.eye(5)[k], key) for key in KEYS[:200]} == {k}
     assert 2 not in {draw(np.array([0.25, 0.25, 0.0, 0.25, 0.25]), key) for key in KEYS[:2000]}
@@ -135,15 +135,15 @@ def test_an_arm_of_probability_zero_is_never_chosen_and_of_one_always() -> None:
 
 @pytest.mark.parametrize("tiny", [5e-324, 1e-310, 1e-200])
 def test_a_vanishing_probability_does_no_harm(tiny: float) -> None:
-    draw = Draw("salt", ["a", "b"])
+    draw = sampler("salt", ["a", "b"])
     assert {draw(np.array([tiny, 1.0]), key) for key in KEYS[:200]} == {1}
 
 
 @settings(max_examples=100, deadline=None)
 @given(p=weights, order=st.permutations(range(5)), key=texts)
 def test_the_order_of_the_arms_does_not_matter(p: np.ndarray, order: list[int], key: str) -> None:
-    shuffled = Draw("salt", [ARMS[k] for k in order])
-    assert order[shuffled(p[order], key)] == Draw("salt", ARMS)(p, key)
+    shuffled = sampler("salt", [ARMS[k] for k in order])
+    assert order[shuffled(p[order], key)] == sampler("salt", ARMS)(p, key)
 
 
 @settings(max_examples=100, deadline=None)
@@ -152,14 +152,14 @@ def test_ejecting_an_arm_moves_nobody_between_the_others(p: np.ndarray, ejected:
     rest = np.where(np.arange(5) == ejected, 0.0, p)
     if not rest.any():
         return
-    draw = Draw("salt", ARMS)
+    draw = sampler("salt", ARMS)
     for key in keys:
         before = draw(p, key)
         assert before == ejected or draw(rest / rest.sum(), key) == before
 
 
 def test_adding_an_arm_moves_units_to_it_alone() -> None:
-    few, more = Draw("salt", ARMS[:4]), Draw("salt", ARMS)
+    few, more = sampler("salt", ARMS[:4]), sampler("salt", ARMS)
     p = P[:4] / P[:4].sum()
     for key in KEYS[:5000]:
         assert more(P, key) in (few(p, key), 4)
@@ -170,7 +170,7 @@ def test_adding_an_arm_moves_units_to_it_alone() -> None:
 def test_a_unit_moves_only_to_an_arm_that_grew_against_its_own(
     before: np.ndarray, after: np.ndarray, keys: list[str]
 ) -> None:
-    draw = Draw("salt", ARMS)
+    draw = sampler("salt", ARMS)
     for key in keys:
         was, now = draw(before, key), draw(after, key)
         assert was == now or after[now] * before[was] > before[now] * after[was]
@@ -179,7 +179,7 @@ def test_a_unit_moves_only_to_an_arm_that_grew_against_its_own(
 def test_p_may_be_read_only_or_not() -> None:
     frozen = P.copy()
     frozen.flags.writeable = False
-    assert Draw("salt", ARMS)(frozen, "key") == Draw("salt", ARMS)(P, "key")
+    assert sampler("salt", ARMS)(frozen, "key") == sampler("salt", ARMS)(P, "key")
 
 
 @pytest.mark.parametrize(
@@ -196,23 +196,23 @@ def test_p_may_be_read_only_or_not() -> None:
 )
 def test_what_is_no_distribution_over_the_arms_is_refused(p: list[float]) -> None:
     with pytest.raises(ValueError, match=r"^p: must be float64\[5\]"):
-        Draw("salt", ARMS)(np.array(p), "key")
+        sampler("salt", ARMS)(np.array(p), "key")
 
 
 @pytest.mark.parametrize("p", [np.eye(5)[0].astype(np.float32), np.eye(5), np.repeat(P, 2)[::2]])
 def test_an_array_of_another_kind_is_refused(p: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"^p: must be float64\[5\]"):
-        Draw("salt", ARMS)(p, "key")
+        sampler("salt", ARMS)(p, "key")
 
 
 @pytest.mark.parametrize("key", ["", "\ud800"])
 def test_a_key_that_tells_nobody_apart_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=r"^key: "):
-        Draw("salt", ARMS)(P, key)
+        sampler("salt", ARMS)(P, key)
 
 
 def test_arms_and_salts_that_cannot_be_told_apart_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^arms: "):
-        Draw("salt", [])
+        sampler("salt", [])
     with pytest.raises(ValueError, match=r"^arms: "):
-        Draw("salt", ["a", "a"])
+        sampler("salt", ["a", "a"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import bandits
-from bandits import Draw
+from bandits import sampler
 from tests.bandits.contract import Case, learn, some_context, some_history
 from tests.bandits.test_policies import CASES
 
@@ -28,7 +28,7 @@ def answers(case: Case) -> Answers:
     history = learn(case, some_history(case))
     fits = [case.policy.fit(sums) for sums in (case.nothing, history, 1000.0 * history)]
     ps = [fitted(some_context(case), allowed) for fitted in fits for allowed in (case.everyone, some)]
-    draw = Draw("plain", [f"arm-{k}" for k in range(case.arms)])
+    draw = sampler("plain", [f"arm-{k}" for k in range(case.arms)])
     return [p.tolist() for p in ps], [draw(p, unit) for p in ps for unit in UNITS]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from bandits import Draw, EpsilonGreedy, Split, Thompson
+from bandits import EpsilonGreedy, Split, Thompson, sampler
 from bandits.anytime.off_policy import value_interval
 from bandits.log import Log
 from bandits.offline import evaluate
@@ -29,7 +29,7 @@ def in_charge(policy, steps, seed):
     """The rewards of a policy that learns from each."""
     rng = np.random.default_rng(seed)
     sums, rewards = np.zeros((3, policy.width)), []
-    everyone, draw = np.ones(3, dtype=bool), Draw(f"live-{seed}", ["a", "b", "c"])
+    everyone, draw = np.ones(3, dtype=bool), sampler(f"live-{seed}", ["a", "b", "c"])
     for step in range(steps):
         p = policy.fit(sums)(None, everyone)
         arm = draw(p, str(step))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from bandits import Draw, EpsilonGreedy, Split, Thompson
+from bandits import EpsilonGreedy, Split, Thompson, sampler
 from bandits.bernoulli import Mortal, Piecewise, Seasonal, Stationary
 from bandits.counts import Counts
 from bandits.decay import HalfLife
@@ -130,7 +130,7 @@ def test_a_new_arm_starts_from_nothing_and_is_not_paid_for_the_old_one(half_life
     simulate(policy, world, 60, rng=rng(1), feedback=feedback)
     (chance,) = rng(1).spawn(1)
     rounds = world.rounds(60, chance)
-    draw = Draw(str(chance.integers(2**63)), ["0", "1"])
+    draw = sampler(str(chance.integers(2**63)), ["0", "1"])
     arms = [draw(np.array([0.5, 0.5]), str(t)) for t in range(60)]
     born = max(np.flatnonzero(rounds.fresh[:, 0]))
     assert 20 < born < 54, "old rewards are on their way, and new ones come"

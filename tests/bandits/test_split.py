@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bandits import Draw, Split
+from bandits import Split, sampler
 
 ALL = np.ones(3, dtype=bool)
 NOTHING = np.zeros((3, 3))
@@ -50,7 +50,7 @@ def test_sums_of_another_number_of_arms_are_refused() -> None:
 
 def test_ejecting_an_arm_through_the_mask_moves_no_other_unit() -> None:
     fitted = Split((5, 3, 2)).fit(NOTHING)
-    draw = Draw("salt", ["a", "b", "c"])
+    draw = sampler("salt", ["a", "b", "c"])
     for i in range(3000):
         before = draw(fitted(None, ALL), f"unit-{i}")
         after = draw(fitted(None, np.array([True, False, True])), f"unit-{i}")
@@ -59,7 +59,7 @@ def test_ejecting_an_arm_through_the_mask_moves_no_other_unit() -> None:
 
 def test_a_ramp_moves_the_fewest_units_and_only_to_the_ramped_arm() -> None:
     """From 1 % to 10 % of the traffic at the cost of the other two: 9 % of the units move, and none between those."""
-    draw = Draw("salt", ["old", "older", "new"])
+    draw = sampler("salt", ["old", "older", "new"])
     before = Split((66, 33, 1)).fit(NOTHING)(None, ALL)
     after = Split((60, 30, 10)).fit(NOTHING)(None, ALL)
     units = [f"unit-{i}" for i in range(20_000)]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from bandits import Draw, Thompson
+from bandits import Thompson, sampler
 from bandits.beta import probability_best
 
 Pair = tuple[float, float]
@@ -152,7 +152,7 @@ def test_mean_regret_is_that_of_thompson_sampling() -> None:
     """Three arms of .9, .8 and .7 over 1000 rounds: 11.08 ± .17 by 3000 runs of a plain sampler."""
     rates = np.array([0.9, 0.8, 0.7])
     rng = np.random.default_rng(20)
-    policy, draw, everyone = Thompson(), Draw("regret", ["a", "b", "c"]), np.ones(3, dtype=bool)
+    policy, draw, everyone = Thompson(), sampler("regret", ["a", "b", "c"]), np.ones(3, dtype=bool)
     regrets = []
     for run in range(120):
         sums = np.zeros((3, policy.width))

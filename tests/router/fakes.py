@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from prometheus_client import CollectorRegistry
 
-from bandits import Draw
+from bandits import sampler
 from protos.errors import CallError, DeadlineExceeded, InvalidArgument, NotFound
 from protos.grpc import Rpc
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
@@ -262,7 +262,7 @@ def make_route(
         settings=told,
         arms=tuple(Arm(arm, upstream, upstream, Stamp(name, arm)) for arm, upstream in upstreams.items()),
         policy=policy,
-        draw=Draw(told.salt or name, list(upstreams)),
+        draw=sampler(told.salt or name, list(upstreams)),
         guard=guard,
         log=log,
         new_id=DecisionIds(clock, bytes(6)),

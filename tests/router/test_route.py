@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandits import Draw
+from bandits import sampler
 from protos.errors import CallError, Code, DeadlineExceeded, InvalidArgument, UpstreamError
 from protos.messages import ModelInferResponse
 from protos.tensors import outputs_of
@@ -78,7 +78,7 @@ def test_what_is_logged_is_what_was_drawn_from(weights: list[float], unit: str, 
         assert decision.arm == f"arm{index}"
         assert p.sum() == pytest.approx(1)
         key = unit if sticky and unit else decision.id
-        assert Draw("credit", list(upstreams))(p, key) == index, "replayed from the log alone"
+        assert sampler("credit", list(upstreams))(p, key) == index, "replayed from the log alone"
 
 
 @pytest.mark.parametrize("policy", [SplitPolicy(), EpsilonGreedyPolicy(epsilon=0.3), ThompsonPolicy()])
