@@ -29,6 +29,9 @@ Decide: TypeAlias = Callable[[Vector, Mask, Matrix, Matrix, float, Vector], bool
 FARTHEST = 1e9
 """Scales from its mean to which a number of a context is read. Far out, one reward drowns all others in rounding."""
 
+MOST = 1e200
+"""Of a weight, so that no prediction at a context that is read overflows."""
+
 FORGIVEN, KEPT = 1e-9, 1e-13
 """Parts of a sum of squares: how far rounding may take what is left of it below 0, and the least that is kept."""
 
@@ -53,12 +56,15 @@ class Linear:
 
     θ minimises Σ(r - θ·z)² + (θ_0 - r̄)² + l2 |θ_x|², where r̄ is the mean reward of all arms. So a new arm is expected
     to do as the others do, as if it had been seen to do so once, and a feature matters once some `l2` rewards say so.
+    With `expected`, a reward in [0, 1], that is what an arm is expected to pay instead, whatever the others do, with
+    the weight of `l2` rewards: 1 tries each arm eagerly, 0 only where the features speak for it.
     """
 
     features: int
     mean: tuple[float, ...] = field(default=(), kw_only=True)
     scale: tuple[float, ...] = field(default=(), kw_only=True)
     l2: float = field(default=4.0, kw_only=True)
+    expected: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.features < 1:
@@ -72,6 +78,8 @@ class Linear:
             raise ValueError("scale: holds a number that is not above 1e-100")
         if not 1e-6 <= self.l2 <= 1e6:  # noqa: PLR2004
             raise ValueError(f"l2: must lie between 1e-6 and 1e6, got {self.l2}")
+        if self.expected is not None and not 0.0 <= self.expected <= 1.0:
+            raise ValueError(f"expected: must lie in [0, 1], as every reward does, got {self.expected}")
 
     @property
     def frame(self) -> Matrix:
@@ -115,25 +123,37 @@ class Linear:
         """
         own = own_sums(sums, self.width)
         plays, rewards = plays_and_rewards(own[:, :3])
-        expected = (rewards.sum() + 0.5) / (plays.sum() + 1.0)
+        expected, weight = self.expected, self.l2
+        if expected is None:
+            expected, weight = (rewards.sum() + 0.5) / (plays.sum() + 1.0), 1.0
         n = 1 + self.features
         models = np.empty((len(own), n + n * (n + 1) // 2 if errors else n))
-        broken = regress(own, self.features, expected, self.l2, models)
+        broken = regress(own, self.features, expected, weight, self.l2, models)
         if broken >= 0:
             raise ValueError(f"sums: the row of arm {broken} is no sum over contexts: some square is below 0")
+        wild = np.flatnonzero(~(np.abs(models) < MOST).all(axis=1))
+        if wild.size:
+            raise ValueError(f"sums: the row of arm {wild[0]} is no sum over contexts: its numbers do not go together")
         return models
 
     def decided_by(self, decide: Decide, models: Matrix, parameter: float) -> Fitted:
         """The fitted form, for a kernel that is called directly."""
         arms, features, frame = len(models), self.features, self.frame
-        array, empty, float64, boolean = np.ndarray, np.empty, np.dtype(np.float64), np.dtype(np.bool_)
+        empty, float64, boolean = np.empty, np.dtype(np.float64), np.dtype(np.bool_)
 
         def fitted(context: Vector | None, allowed: Mask) -> Vector:
-            # is_vector, written out, as two calls take 0.1 µs
-            if type(context) is not array or context.dtype is not float64 or context.strides != (8,):
-                context = as_vector(context, features)
-            if type(allowed) is not array or allowed.dtype is not boolean or allowed.strides != (1,):
-                allowed = as_mask(allowed, arms)
+            try:  # is_vector, written out, as two calls take 0.1 µs
+                readable = (
+                    context is not None
+                    and context.dtype is float64
+                    and context.strides == (8,)
+                    and allowed.dtype is boolean
+                    and allowed.strides == (1,)
+                )
+            except AttributeError:
+                readable = False
+            if context is None or not readable:
+                context, allowed = as_vector(context, features), as_mask(allowed, arms)
             p: Vector = empty(arms)
             if not decide(context, allowed, frame, models, parameter, p):
                 raise ValueError(unreadable(context, frame) or unusable(allowed, arms))
@@ -149,12 +169,14 @@ def as_vector(context: object, features: int) -> Vector:
     if context is None:
         raise ValueError(f"context: this policy reads {features} numbers, and got none")
     try:
-        vector = np.asarray(context, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError("context: must be numbers") from None
-    if vector.ndim != 1:
-        raise ValueError(f"context: must be a row of {features} numbers, not of the shape {list(vector.shape)}")
-    return np.ascontiguousarray(vector)
+        array = np.asarray(context)
+    except ValueError:  # lists of different lengths
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"context: must be {features} real numbers")
+    if array.ndim != 1:
+        raise ValueError(f"context: must be one row of {features} numbers, not of the shape {list(array.shape)}")
+    return np.ascontiguousarray(array, dtype=np.float64)
 
 
 def as_mask(allowed: Mask, arms: int) -> Mask:
@@ -208,11 +230,11 @@ def write(reward: float, context: Vector, frame: Matrix, row: Vector) -> bool:
 _write = direct(write)
 
 
-@kernel(numba.void(VECTOR, numba.float64, numba.float64[:, ::1]))
-def fill(row: Vector, l2: float, A: Matrix) -> None:
-    """Write Σzzᵀ plus the weight of the prior into the lower triangle of A."""
+@kernel(numba.void(VECTOR, numba.float64, numba.float64, numba.float64[:, ::1]))
+def fill(row: Vector, weight: float, l2: float, A: Matrix) -> None:
+    """Write Σzzᵀ plus the weights of the prior into the lower triangle of A."""
     d = len(A) - 1
-    A[0, 0] = 1.0 + row[0]
+    A[0, 0] = weight + row[0]
     at = 3 + 2 * d
     for i in range(d):
         A[i + 1, 0] = row[3 + i]
@@ -259,8 +281,11 @@ def invert(L: Matrix, scratch: Vector) -> None:
             L[i, j] = L[i, i] * row[j]
 
 
-@kernel(numba.int64(MATRIX, numba.int64, numba.float64, numba.float64, numba.float64[:, ::1]), vectorised=True)
-def regress(sums: Matrix, d: int, expected: float, l2: float, models: Matrix) -> int:
+@kernel(
+    numba.int64(MATRIX, numba.int64, numba.float64, numba.float64, numba.float64, numba.float64[:, ::1]),
+    vectorised=True,
+)
+def regress(sums: Matrix, d: int, expected: float, weight: float, l2: float, models: Matrix) -> int:
     """Write the model of each arm, with A⁻¹ where there is room. Returns the arm whose sums are impossible, or -1."""
     n = 1 + d
     J = np.empty((n, n))  # L⁻¹, so that A⁻¹ = JᵀJ
@@ -269,7 +294,7 @@ def regress(sums: Matrix, d: int, expected: float, l2: float, models: Matrix) ->
     models[:] = 0.0
     for arm in range(len(sums)):
         row, model = sums[arm], models[arm]
-        fill(row, l2, J)
+        fill(row, weight, l2, J)
         if not factorise(J):
             return arm
         invert(J, scratch)

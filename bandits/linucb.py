@@ -34,7 +34,7 @@ def predict(
         z[1 + i] = (context[i] - centre[i]) / scale[i]
     at = 0
     for i in range(n):
-        products = zz[at : at + i + 1]
+        products = zz[at:]
         for j in range(i + 1):
             products[j] = z[i] * z[j]
         at += i + 1

@@ -53,11 +53,17 @@ KINDS: dict[str, tuple[Kind, str, Sequence[float]]] = {
     "LinUCB": (LinUCB, "alpha", (0.03, 0.1, 0.3)),
     "LinTS": (LinearThompson, "v", (0.02, 0.1)),
 }
+PRIORS: dict[str, dict[str, float]] = {
+    "l2 4": {"l2": 4.0},
+    "l2 10": {"l2": 10.0},
+    "l2 4 from 1/2": {"l2": 4.0, "expected": 0.5},
+    "l2 10 from 1/2": {"l2": 10.0, "expected": 0.5},
+}
 POLICIES: dict[str, Kind] = {
-    f"{name} {value:g}, l2 {l2:g}": partial(kind, **{option: value}, l2=l2)
+    f"{name} {value:g}, {known}": partial(kind, **{option: value}, **prior)
     for name, (kind, option, values) in KINDS.items()
     for value in values
-    for l2 in (1.0, 4.0, 10.0, 30.0)
+    for known, prior in PRIORS.items()
 }
 """Our grid."""
 
@@ -154,7 +160,7 @@ Losses = dict[str, dict[str, dict[str, list[float]]]]
 
 def measure(names: Iterable[str], shuffles: int) -> Losses:
     """Every setting on the first shuffle, the best of each library on all."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     slow_first = sorted(names, key=lambda name: load(name).rewards.size * load(name).features, reverse=True)
     groups = [(name, library) for name in slow_first for library in (*LIBRARIES, OURS, UNTUNED, TOLD_ALL)]

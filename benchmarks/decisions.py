@@ -238,7 +238,7 @@ def report(figures: dict[Point, Figures], libraries: Sequence[str]) -> None:
 
 def main() -> int:
     """Prints the tables; returns 1 when a promise was not kept."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds")
