@@ -41,7 +41,7 @@ class Batched:
         rows = self._rows(arrays) if self._batched else 1
         key: Hashable = tuple([arrays[name].shape[1:] for name in self._free]) if self._free else None
         if parameters:
-            key = (key, tuple(sorted(parameters.items())))
+            key = (key, *sorted((name, repr(value)) for name, value in parameters.items()))  # as True equals 1.0
         return self._batcher.submit(arrays, rows, key, deadline, parameters)
 
     async def close(self) -> None:

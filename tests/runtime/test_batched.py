@@ -1,0 +1,86 @@
+"""A model shared by many: who may sit in one batch with whom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+
+from protos.errors import InvalidArgument
+from runtime.batched import Batched
+from runtime.metrics import ModelMetrics
+from runtime.model import NOTHING, TensorSpec
+from runtime.settings import FILE, read_settings
+from tests.runtime.models import Fake
+
+X = np.ones((1, 1))
+
+
+class Shifted(Fake):
+    """y = x + the parameter "by", which all of a batch must share."""
+
+    def __init__(self):
+        super().__init__(shape=(-1, -1))
+        self.reads_parameters = True
+        self.told = []
+
+    def run(self, arrays, parameters=NOTHING):
+        self.told.append((dict(parameters), len(arrays["x"])))
+        return {"y": arrays["x"] + float(parameters.get("by", 0))}
+
+
+class Two(Fake):
+    """Two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.inputs = (TensorSpec("x", "FP64", (-1, 1)), TensorSpec("z", "FP64", (-1, 1)))
+
+
+@pytest.fixture
+def model_settings(tmp_path):
+    (tmp_path / FILE).write_text(json.dumps({"implementation": "runtime.TorchScriptModel"}))
+    return read_settings(tmp_path / FILE, name="m", version="")
+
+
+def shared(model, model_settings):
+    return Batched(model, model_settings, ModelMetrics(), 0.0)
+
+
+def test_only_calls_of_equal_parameters_share_a_batch(model_settings):
+    async def scenario():
+        model = Shifted()
+        to = shared(model, model_settings)
+        given = [{"by": 1}, {"by": 2}, {"by": 1}, {}, {"by": True}, {"by": 1.0}, {"by": "1"}]
+        answers = await asyncio.gather(*(to.run({"x": X}, parameters) for parameters in given))
+        assert [answer["y"].item() for answer in answers] == [2, 3, 2, 1, 2, 2, 2]
+        assert [rows for _, rows in model.told] == [2, 1, 1, 1, 1, 1]
+        assert [type(told.get("by")) for told, _ in model.told] == [int, int, type(None), bool, float, str]
+        await to.close()
+
+    asyncio.run(scenario())
+
+
+def test_only_calls_of_one_shape_share_a_batch(model_settings):
+    async def scenario():
+        model = Shifted()
+        to = shared(model, model_settings)
+        given = [np.ones((2, 1)), np.ones((1, 3)), np.ones((3, 1))]
+        answers = await asyncio.gather(*(to.run({"x": x}) for x in given))
+        assert [answer["y"].shape for answer in answers] == [(2, 1), (1, 3), (3, 1)]
+        assert [rows for _, rows in model.told] == [5, 1]
+        await to.close()
+
+    asyncio.run(scenario())
+
+
+def test_inputs_of_different_numbers_of_rows_are_refused(model_settings):
+    async def scenario():
+        to = shared(Two(), model_settings)
+        with pytest.raises(InvalidArgument, match="differ in their number of rows: 'x' 1, 'z' 2"):
+            await to.run({"x": np.ones((1, 1)), "z": np.ones((2, 1))})
+        await to.close()
+
+    asyncio.run(scenario())
