@@ -16,9 +16,9 @@ from bandits.kernels import MASK, MATRIX, VECTOR, direct, kernel
 from bandits.linear import Linear, Matrix
 from bandits.policy import Fitted, Mask, Vector
 
-NODES = 16  # of a panel: two vectors of eight, where a processor has such
+NODES = 24  # of a panel: three vectors of eight, where a processor has such
 REACH = 5.0  # standard deviations from its mean to which a hump is integrated
-WIDTH, STEEPER = 11.0, 0.45  # a panel is WIDTH / (1 + STEEPER ln K) deviations wide: F of K arms rises more steeply
+WIDTH, STEEPER = 18.0, 0.45  # a panel is WIDTH / (1 + STEEPER ln K) deviations wide: F of K arms rises more steeply
 NARROWEST = 1e-9  # a deviation, against the mean: narrower, the nodes round to one another
 
 x, w = np.polynomial.legendre.leggauss(NODES)
@@ -137,7 +137,7 @@ def predict(
     return some
 
 
-@kernel(numba.boolean(VECTOR, MASK, MATRIX, MATRIX, numba.float64, numba.float64[::1]), vectorised=True)
+@kernel(numba.boolean(VECTOR, MASK, MATRIX, MATRIX, numba.float64, numba.float64[::1]), nogil=False, vectorised=True)
 def decide(context: Vector, allowed: Mask, frame: Matrix, models: Matrix, v: float, p: Vector) -> bool:
     """Fill p. False where `predict` is."""
     K, m = len(p), models.shape[1]

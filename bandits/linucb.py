@@ -54,7 +54,7 @@ def predict(
     return some
 
 
-@kernel(numba.boolean(VECTOR, MASK, MATRIX, MATRIX, numba.float64, numba.float64[::1]), vectorised=True)
+@kernel(numba.boolean(VECTOR, MASK, MATRIX, MATRIX, numba.float64, numba.float64[::1]), nogil=False, vectorised=True)
 def decide(context: Vector, allowed: Mask, frame: Matrix, models: Matrix, alpha: float, p: Vector) -> bool:
     """Fill p. False where `predict` is."""
     K, m = len(p), models.shape[1]

@@ -54,9 +54,9 @@ KINDS: dict[str, tuple[Kind, str, Sequence[float]]] = {
     "LinTS": (LinearThompson, "v", (0.02, 0.1)),
 }
 PRIORS: dict[str, dict[str, float]] = {
-    "l2 4": {"l2": 4.0},
+    "l2 1": {"l2": 1.0},
     "l2 10": {"l2": 10.0},
-    "l2 4 from 1/2": {"l2": 4.0, "expected": 0.5},
+    "l2 30": {"l2": 30.0},
     "l2 10 from 1/2": {"l2": 10.0, "expected": 0.5},
 }
 POLICIES: dict[str, Kind] = {
