@@ -221,7 +221,7 @@ def verdict(ours: Best, others: Iterable[Best]) -> str:
 
 
 WHY = {
-    "breast_cancer": "by one row of 569: mabwiser's greedy ridge regression explores nothing, and need not with two arms.",
+    "breast_cancer": "by one row of 569: a greedy ridge regression explores nothing, and need not with two arms.",
     "phishing": "by one or two rows of 1,250; all four libraries are about as good.",
 }
 """Where ours is behind: why, as far as it is known."""

@@ -120,7 +120,7 @@ async def test_the_report_shows_the_arms_and_what_they_earned(fake: FakeRouter, 
     fake.routes.guard_changed("credit")
     report = await asyncio.to_thread(route_report, "credit", address)
     first, header, champion, challenger = report.splitlines()
-    assert first.startswith("credit: EpsilonGreedy(epsilon=0.2), version ")
+    assert first.startswith("credit: EpsilonGreedy(epsilon=0.2, constant_plays=inf), version ")
     assert header.split() == ["arm", "p", "share", "decisions", "rewards", "mean"]
     n = sum(each.arm == "champion" for each in decided)
     assert champion.split() == ["champion", "1.000", f"{n / 10:.1%}", str(n), str(n), "1.0000"]

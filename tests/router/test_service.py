@@ -413,7 +413,7 @@ async def describe(fake: FakeRouter) -> RouteDescription:
 async def test_a_route_that_has_learnt_nothing_is_described(fake: FakeRouter):
     told = await describe(fake)
     assert (told.route, told.reward_low, told.reward_high) == ("credit", -1.0, 3.0)
-    assert told.policy == "EpsilonGreedy(epsilon=0.0)"
+    assert told.policy == "EpsilonGreedy(epsilon=0.0, constant_plays=inf)"
     assert told.policy_version == fake.routes.current["credit"].version
     assert [(arm.name, arm.model, arm.allowed, arm.probability, arm.decisions) for arm in told.arms] == [
         ("a", "forest", True, 0.5, 0.0),
