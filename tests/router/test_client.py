@@ -59,9 +59,9 @@ async def test_a_client_asks_and_reports(fake: FakeRouter, address: str):
             answer = client.infer("credit", X, unit="jane")
             np.testing.assert_array_equal(answer.outputs["y"], [2.0, 5.0])
             assert (answer.arm, answer.propensity) == (client.infer("credit", X, unit="jane").arm, 0.5)
-            assert client.reward(answer.decision, 1.0, metrics={"pnl": 3.0}, truth=0.0).arm == answer.arm
             decided = client.decide("credit", unit="jane")
             assert decided.arm == answer.arm
+            assert client.reward(answer.decision, 1.0, metrics={"pnl": 3.0}, truth=0.0).arm == answer.arm
             outcomes = client.rewards([Earned(decided.decision_id, 0.5), Earned("nobody", 1.0)]).outcomes
             assert [outcome.code for outcome in outcomes] == [0, 5]
             assert client.describe("credit").route == "credit"
@@ -79,9 +79,9 @@ async def test_an_async_client_does_the_same(fake: FakeRouter, address: str):
         assert await client.routes() == ["credit"]
         answer = await client.infer("credit", X, unit="jane")
         np.testing.assert_array_equal(answer.outputs["y"], [2.0, 5.0])
-        assert (await client.reward(answer.decision, 1.0, metrics={"pnl": 3.0})).arm == answer.arm
         decided = await client.decide("credit", unit="jane")
         assert decided.arm == answer.arm
+        assert (await client.reward(answer.decision, 1.0, metrics={"pnl": 3.0})).arm == answer.arm
         outcomes = (await client.rewards([Earned(decided.decision_id, 0.5), Earned("nobody", 1.0)])).outcomes
         assert [outcome.code for outcome in outcomes] == [0, 5]
         assert (await client.describe("credit")).route == "credit"
