@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ class Shifted(Fake):
 
 class Two(Fake):
     """Two inputs."""
+
+    inputs: Any
 
     def __init__(self):
         super().__init__()
