@@ -7,6 +7,9 @@ import sys
 
 BENCHMARKS = {
     "overhead": "What does a request cost?",
+    "runtime": "What does serving a model cost beside MLServer and Triton?",
+    "overload": "What happens at three times the peak?",
+    "soak": "Does it grow?",
     "decisions": "What does a decision cost?",
     "regret": "How much is lost while a policy learns?",
     "contextual": "Which policy learns most from a context?",

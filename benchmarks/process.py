@@ -26,6 +26,24 @@ class Server:
         """User and system time so far, of the process and everything it started."""
         return sum(_cpu_seconds(pid) for pid in _tree(self._process.pid))
 
+    def memory_bytes(self) -> int:
+        """What the processes hold in memory now, pages that they share counted once for each."""
+        return sum(_status(pid, "VmRSS") for pid in _tree(self._process.pid)) * 1024
+
+    def open_files(self) -> int:
+        """Their file handles, sockets among them."""
+        return sum(1 for pid in _tree(self._process.pid) for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+    def threads(self) -> int:
+        """Their threads."""
+        return sum(_status(pid, "Threads") for pid in _tree(self._process.pid))
+
+    def pin(self, cores: set[int]) -> None:
+        """Keeps every thread of the processes to these cores, and those that they will start."""
+        for pid in _tree(self._process.pid):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), cores)
+
     def wait_for(self, pattern: str, seconds: float = 60.0) -> re.Match[str]:
         """The first match in what the server printed. Raises RuntimeError with the end of it when there is none."""
         end = time.monotonic() + seconds
@@ -78,3 +96,8 @@ def _tree(pid: int) -> list[int]:
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def _status(pid: int, key: str) -> int:
+    found = re.search(rf"^{key}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0

@@ -1,33 +1,34 @@
-"""Inference in JSON: a ModelInferRequest from a JSON body, and JSON from a ModelInferResponse.
+"""Inference over HTTP: a ModelInferRequest from a body, and a body from a ModelInferResponse.
 
-JSON has neither NaN nor infinity: in answers they become null, and null is read as NaN in FP16, BF16, FP32 and FP64.
+Tensors stand in the JSON (json_tensors.py), or as bytes behind it (binary.py). A parameter that is null is none.
 """
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from math import prod
-from types import GenericAlias
-from typing import Annotated, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
-import numpy as np
-from msgspec import Meta, Raw, Struct
-from numpy.typing import NDArray
+from msgspec import Raw, Struct
 
-from protos.errors import FailedPrecondition, Internal, InvalidArgument
-from protos.messages import ModelInferRequest, ModelInferResponse
-from protos.tensors import DATATYPES, DIMENSIONS, add_inputs, outputs_of
+from protos.binary import SIZE, Tail
+from protos.errors import Internal, InvalidArgument
+from protos.json_tensors import UNREADABLE, array_of, data_of
+from protos.messages import ModelInferRequest, ModelInferResponse, with_buffers
+from protos.tensors import BASE64, buffer_of, outputs_of
 
-Parameters = dict[str, bool | int | float | str]
+Parameters = dict[str, bool | int | float | str | None]
+
+
+NO_DATA = Raw()
 
 
 class _Input(Struct, forbid_unknown_fields=True):
     name: str
     datatype: str
     shape: list[int]
-    data: Raw  # read once its datatype is known
+    data: Raw = NO_DATA  # read once its datatype is known
     parameters: Parameters | None = None
 
 
@@ -45,51 +46,67 @@ class _Request(Struct, forbid_unknown_fields=True):
     model_version: str | None = None
 
 
-# What stands for one element. Bounds end at int64, so an UINT64 too large is left to NumPy to refuse.
-_ELEMENTS: dict[str, Any] = {
-    "BOOL": bool,
-    "UINT64": Annotated[int, Meta(ge=0)],
-    "FP16": float | None,
-    "BF16": float | None,
-    "FP32": float | None,
-    "FP64": float | None,
-    "BYTES": str,
-} | {
-    name: Annotated[int, Meta(ge=int(np.iinfo(dtype).min), le=int(np.iinfo(dtype).max))]
-    for name, dtype in DATATYPES.items()
-    if dtype.kind in "iu" and name != "UINT64"
-}
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_FLOATS = {"FP16", "BF16", "FP32", "FP64"}
-_RAGGED = "data is ragged; lists beside each other must have the same length"
-_OPENING = re.compile(rb"[\[\s]*")
 _CHOICES = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 _INT64_MAX = 2**63 - 1
 
 _request = msgspec.json.Decoder(_Request)
 
 
-def request_of(body: bytes, model: str, version: str) -> ModelInferRequest:
-    """What a JSON body asks of a model; BYTES are its strings in UTF-8. Raises InvalidArgument naming the tensor."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the outputs of an answer are to travel: as bytes behind the JSON, or in it, BYTES perhaps in base64."""
+
+    binary: bool = False  # where nothing is said about an output
+    outputs: Mapping[str, bool] = field(default_factory=dict)  # those about which it is
+    base64: frozenset[str] = frozenset()
+
+    def is_binary(self, output: str) -> bool:
+        """Whether this output is to be bytes behind the JSON."""
+        return self.outputs.get(output, self.binary)
+
+
+JSON = Form()
+BINARY = Form(binary=True)
+
+
+def request_of(body: bytes, model: str, version: str, json_size: int | None = None) -> tuple[bytes, Form]:
+    """What a body asks of a model, as a serialized ModelInferRequest, and the form in which it wants the answer.
+
+    The first `json_size` bytes are JSON, or all of them; strings in it are BYTES in UTF-8. Raises InvalidArgument
+    naming the tensor.
+    """
     try:
-        told = _request.decode(body)
-    except _UNREADABLE as error:
-        raise InvalidArgument(f"the body is not a V2 inference request: {error}") from None
+        told = _request.decode(body if json_size is None else memoryview(body)[:json_size])
+    except UNREADABLE as error:
+        hint = "; JSON has no NaN and no Infinity: write null" if b"NaN" in body or b"Infinity" in body else ""
+        raise InvalidArgument(f"the body is not a V2 inference request: {error}{hint}") from None
     for what, inside, outside in (("name", told.model_name, model), ("version", told.model_version, version)):
         if inside and outside and inside != outside:
             raise InvalidArgument(f"the model's {what} is {inside!r} in the body and {outside!r} in the URL")
     request = ModelInferRequest(model_name=model, model_version=version or told.model_version, id=told.id)
-    _fill(request.parameters, told.parameters, "the request")
+    form = _form(told) if told.outputs or told.parameters else JSON
+    if told.parameters:
+        _fill(request.parameters, told.parameters, "the request")
+    tail = Tail(body, json_size)
+    buffers = [_buffer(given, tail) for given in told.inputs]
+    tail.end()
     for given in told.inputs:
-        add_inputs(request, {given.name: _array(given)}, raw=True)
-        _fill(request.inputs[-1].parameters, given.parameters, f"input {given.name!r}")
+        try:
+            tensor = request.inputs.add(name=given.name, datatype=given.datatype, shape=given.shape)
+        except ValueError:
+            raise InvalidArgument(f"input {given.name!r}: shape {given.shape} is too large for an array") from None
+        if given.parameters:
+            _fill(tensor.parameters, given.parameters, f"input {given.name!r}")
     for wanted in told.outputs or ():
         _fill(request.outputs.add(name=wanted.name).parameters, wanted.parameters, f"output {wanted.name!r}")
-    return request
+    return with_buffers(request, ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER, buffers), form
 
 
-def json_of(response: ModelInferResponse) -> bytes:
-    """A response in JSON, its data flat. Raises FailedPrecondition for BYTES that are not UTF-8."""
+def body_of(response: ModelInferResponse, form: Form = JSON) -> tuple[bytes, int | None]:
+    """A response as a body, and how much of it is JSON, if not all. Numbers in JSON are flat.
+
+    Raises FailedPrecondition for BYTES that JSON cannot say.
+    """
     try:
         arrays = outputs_of(response)
     except InvalidArgument as error:
@@ -100,13 +117,27 @@ def json_of(response: ModelInferResponse) -> bytes:
     if response.id:
         told["id"] = response.id
     told |= _told(response.parameters)
-    told["outputs"] = [
-        {"name": output.name, "datatype": output.datatype, "shape": output.shape[:]}
-        | _told(output.parameters)
-        | {"data": _data(output.name, arrays[output.name])}
-        for output in response.outputs
-    ]
-    return msgspec.json.encode(told)
+    outputs: list[dict[str, Any]] = []
+    told["outputs"] = outputs
+    buffers = []
+    for output in response.outputs:
+        name, array = output.name, arrays[output.name]
+        described: dict[str, Any] = {"name": name, "datatype": output.datatype, "shape": output.shape[:]}
+        parameters = parameters_of(output.parameters)
+        if form.is_binary(name):
+            buffer = buffer_of(array)
+            buffers.append(buffer)
+            outputs.append(described | {"parameters": parameters | {SIZE: len(buffer)}})
+            continue
+        in_base64 = name in form.base64 and array.dtype.hasobject and parameters.get("content_type") != BASE64
+        if in_base64:
+            parameters["content_type"] = BASE64
+        if parameters:
+            described["parameters"] = parameters
+        described["data"] = data_of(name, array, in_base64=in_base64)
+        outputs.append(described)
+    json = msgspec.json.encode(told)
+    return (b"".join([json, *buffers]), len(json)) if form is not JSON and buffers else (json, None)
 
 
 def parameters_of(parameters: Any) -> dict[str, Any]:
@@ -120,94 +151,46 @@ def _told(parameters: Any) -> dict[str, Any]:
 
 def _fill(message: Any, parameters: Parameters | None, where: str) -> None:
     for name, value in (parameters or {}).items():
-        field = _CHOICES[type(value)]
-        if field == "int64_param" and int(value) > _INT64_MAX:
-            field = "uint64_param"
+        if value is None:
+            continue
+        choice = _CHOICES[type(value)]
+        if choice == "int64_param" and int(value) > _INT64_MAX:
+            choice = "uint64_param"
         try:
-            setattr(message[name], field, value)
+            setattr(message[name], choice, value)
         except ValueError:
             raise InvalidArgument(f"parameter {name!r} of {where} is {value}, which 64 bits cannot hold") from None
 
 
-def _array(tensor: _Input) -> NDArray[Any]:
+def _form(told: _Request) -> Form:
+    """Takes out of a request what it says about the form of its answer."""
+    binary = _taken(told.parameters, "binary_data_output", "the request")
+    outputs, in_base64 = {}, set()
+    for wanted in told.outputs or ():
+        said = _taken(wanted.parameters, "binary_data", f"output {wanted.name!r}")
+        if said is not None:
+            outputs[wanted.name] = said
+        if wanted.parameters and wanted.parameters.get("content_type") == BASE64:
+            in_base64.add(wanted.name)
+    return Form(bool(binary), outputs, frozenset(in_base64))
+
+
+def _taken(parameters: Parameters | None, name: str, where: str) -> bool | None:
+    value = parameters.pop(name, None) if parameters else None
+    if not isinstance(value, bool | None):
+        raise InvalidArgument(f"parameter {name!r} of {where} is {value!r}; it is true or false")
+    return value
+
+
+def _buffer(given: _Input, tail: Tail) -> bytes | memoryview:
+    size = given.parameters.pop(SIZE, None) if given.parameters else None
     try:
-        return _checked(tensor.data, tensor.datatype, tensor.shape)
+        if size is None:
+            if given.data is NO_DATA:
+                raise InvalidArgument(f"it has neither `data` nor {SIZE} among its parameters")
+            return buffer_of(array_of(given.data, given.datatype, given.shape))
+        if given.data is not NO_DATA:
+            raise InvalidArgument(f"it has both data and {SIZE}; send one")
+        return tail.take(size)
     except InvalidArgument as error:
-        raise InvalidArgument(f"input {tensor.name!r}: {error}") from None
-
-
-def _checked(data: Raw, datatype: str, shape: list[int]) -> NDArray[Any]:
-    if datatype not in DATATYPES:
-        raise InvalidArgument(f"unknown datatype {datatype!r}; V2 has {', '.join(DATATYPES)}")
-    if len(shape) > DIMENSIONS:
-        raise InvalidArgument(f"its shape has {len(shape)} dimensions; {DIMENSIONS} are the most an array can have")
-    if min(shape, default=0) < 0:
-        raise InvalidArgument(f"shape {shape} has a negative dimension")
-    array, count = _parsed(data, datatype), prod(shape)
-    if array.ndim == 1:
-        if array.size != count:
-            raise InvalidArgument(f"shape {shape} takes {count} elements, data has {array.size}")
-    # An empty list inside hides the dimensions behind it.
-    elif array.size != count or list(array.shape) != (shape if count else shape[: array.ndim]):
-        raise InvalidArgument(f"data is nested as {list(array.shape)}, its shape is {shape}")
-    try:
-        return array.reshape(shape)
-    except ValueError as error:
-        raise InvalidArgument(f"shape {shape} is too large for an array: {error}") from None
-
-
-def _parsed(data: Raw, datatype: str) -> NDArray[Any]:
-    """The array that flat or nested lists spell, in the shape that they are nested."""
-    dtype = DATATYPES[datatype]
-    depth = _depth(data)
-    try:
-        nested = _decoder(datatype, depth).decode(data)
-    except _UNREADABLE as error:
-        raise InvalidArgument(str(error).replace("`$", "`data")) from None
-    floating = datatype in _FLOATS
-    try:
-        array = np.array(nested, np.float64 if floating else dtype)
-    except OverflowError:
-        raise InvalidArgument(f"data holds integers beyond {datatype}") from None
-    except ValueError:
-        raise InvalidArgument(_RAGGED) from None
-    if array.ndim != depth:  # strings are objects to NumPy, and so are lists of them
-        raise InvalidArgument(_RAGGED)
-    return _narrowed(array, datatype) if floating else array
-
-
-def _depth(data: Raw) -> int:
-    """How deep the lists are nested, told by the brackets that data starts with; at least one, data being a list."""
-    opening = _OPENING.match(data)
-    depth = max(1, opening.group().count(b"[") if opening else 0)
-    if depth > DIMENSIONS:
-        raise InvalidArgument(f"data is nested {depth} deep; {DIMENSIONS} are the most an array can have")
-    return depth
-
-
-@cache
-def _decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
-    kind = _ELEMENTS[datatype]
-    for _ in range(depth):
-        kind = GenericAlias(list, (kind,))
-    return msgspec.json.Decoder(kind)
-
-
-def _narrowed(array: NDArray[np.float64], datatype: str) -> NDArray[Any]:
-    with np.errstate(over="ignore"):
-        narrow = array.astype(DATATYPES[datatype])
-    beyond = np.isinf(narrow)
-    if beyond.any():
-        raise InvalidArgument(f"data holds {array[beyond][0]}, which is beyond {datatype}")
-    return narrow
-
-
-def _data(name: str, array: NDArray[Any]) -> list[Any]:
-    flat = array.ravel()
-    if flat.dtype.kind == "O":
-        try:
-            return [element.decode() for element in flat]
-        except UnicodeDecodeError:
-            raise FailedPrecondition(f"output {name!r} is not UTF-8, which JSON needs; gRPC can carry it") from None
-    # BF16 has no list of Python's floats to give.
-    return (flat.astype(np.float32) if flat.dtype.kind == "V" else flat).tolist()
+        raise InvalidArgument(f"input {given.name!r}: {error}") from None

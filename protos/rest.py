@@ -1,4 +1,4 @@
-"""The V2 protocol in JSON over HTTP: its routes, and the application around any routes.
+"""The V2 protocol over HTTP: its routes, and the application around any routes.
 
 Whatever goes wrong is answered with {"error": "a sentence"}.
 """
@@ -6,48 +6,84 @@ Whatever goes wrong is answered with {"error": "a sentence"}.
 from __future__ import annotations
 
 import logging
-import zlib
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, TypeVar
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from protos.errors import CallError, InvalidArgument, ResourceExhausted, Unimplemented
+from protos import binary
+from protos.content import TENSORS, Body, Packing, accepted
+from protos.errors import CallError, InvalidArgument
 from protos.grpc import Rpc
-from protos.infer_json import json_of, parameters_of, request_of
-from protos.messages import ModelInferResponse, ModelMetadataResponse
-from protos.v2 import V2Service
+from protos.infer_json import BINARY, Form, body_of, parameters_of, request_of
+from protos.messages import ModelInferResponse, ModelMetadataResponse, as_dict
+from protos.v2 import TritonService, V2Service, load_model, unload_model
 
 _log = logging.getLogger(__name__)
 
 _UNAVAILABLE = 503
-_GZIP_WINDOW = 31
+
+B = TypeVar("B", bound=msgspec.Struct)
 
 
 class _Index(msgspec.Struct, forbid_unknown_fields=True):
     ready: bool = False
 
 
-def v2_routes(service: V2Service) -> list[Route]:
+class _Repository(msgspec.Struct, forbid_unknown_fields=True):
+    parameters: dict[str, bool | int | str] = {}
+
+
+def v2_routes(service: V2Service, triton: TritonService | None = None) -> list[Route]:
     """The REST endpoints of `service`. The trailing metadata of an inference becomes headers of its response."""
 
+    async def infer(request: Request) -> Response:
+        """Asks a model; tensors are JSON, or bytes behind it."""
+        return await inferred(request, _whole)
+
+    async def infer_stream(request: Request) -> Response:
+        """Asks a model; the answer, in JSON, is the one event of a stream."""
+        return await inferred(request, _event)
+
+    async def inferred(request: Request, respond: Callable[[bytes, int | None], Response]) -> Response:
+        rpc = Rpc(request.scope["headers"])
+        try:
+            asked, form = await asked_of(request, rpc)
+            response = respond(*body_of(ModelInferResponse.FromString(await service.infer(asked, rpc)), form))
+        except CallError as error:
+            response = refusal(error)
+        for name, value in rpc.trailing:
+            response.headers.append(name, value)
+        return response
+
+    async def asked_of(request: Request, rpc: Rpc) -> tuple[bytes, Form]:
+        body, (model, version) = await request.body(), _model(request)
+        given = next((value for name, value in rpc.headers if name == binary.HEADER), None)
+        size = None if given is None else binary.json_size(given, body)
+        if size != 0:
+            return request_of(body, model, version, size)
+        only = binary.only_input(body, await service.model_metadata(model, version))
+        only.model_name, only.model_version = model, version
+        return only.SerializeToString(), BINARY
+
     async def live(_request: Request) -> Response:
+        """Whether the process answers."""
         return _health("live", good=await service.live())
 
     async def ready(_request: Request) -> Response:
+        """Whether the server can take requests."""
         return _health("ready", good=await service.ready())
 
     async def server(_request: Request) -> Response:
-        told = await service.server_metadata()
-        return answer({"name": told.name, "version": told.version, "extensions": list(told.extensions)})
+        """Name, version and extensions of the server."""
+        return answer(as_dict(await service.server_metadata()))
 
     async def model(request: Request) -> Response:
+        """Inputs, outputs and versions of a model."""
         told = await service.model_metadata(*_model(request))
         return answer(
             {
@@ -61,64 +97,70 @@ def v2_routes(service: V2Service) -> list[Route]:
         )
 
     async def model_ready(request: Request) -> Response:
+        """Whether a model can infer."""
         name, version = _model(request)
         return _health("ready", good=await service.model_ready(name, version), name=name)
 
-    async def infer(request: Request) -> Response:
-        rpc = Rpc(request.scope["headers"])
-        try:
-            if "inference-header-content-length" in request.headers:
-                raise Unimplemented("binary tensors are not understood in HTTP bodies; send JSON, or use gRPC")
-            asked = request_of(await request.body(), *_model(request))
-            reply = await service.infer(asked.SerializeToString(), rpc)
-            response = Response(json_of(ModelInferResponse.FromString(reply)), media_type="application/json")
-        except CallError as error:
-            response = refusal(error)
-        for name, value in rpc.trailing:
-            response.headers.append(name, value)
-        return response
-
     async def index(request: Request) -> Response:
-        told = await service.index(ready=_index(await request.body()).ready)
-        return answer(
-            [
-                {"name": each.name, "version": each.version, "state": each.state, "reason": each.reason}
-                for each in told.models
-            ]
-        )
+        """The models of the repository and their states."""
+        told = await service.index(ready=_read(await request.body(), _Index, "an index request").ready)
+        return answer([as_dict(each) for each in told.models])
 
     async def load(request: Request) -> Response:
-        await service.load(request.path_params["model"])
+        """Loads or reloads a model."""
+        asked = _read(await request.body(), _Repository, "a load request")
+        await load_model(service, triton, request.path_params["model"], asked.parameters)
         return answer({})
 
     async def unload(request: Request) -> Response:
-        await service.unload(request.path_params["model"])
+        """Takes a model out of service."""
+        asked = _read(await request.body(), _Repository, "an unload request")
+        await unload_model(service, request.path_params["model"], asked.parameters)
         return answer({})
 
-    def versioned(suffix: str, endpoint: Callable[[Request], Awaitable[Response]], method: str) -> list[Route]:
-        paths = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
-        return [Route(path + suffix, endpoint, methods=[method]) for path in paths]
-
     return [
+        # The first match is taken, and most requests are these.
+        *_versioned("/infer", infer, "POST"),
         Route("/v2/health/live", live),
         Route("/v2/health/ready", ready),
         Route("/v2", server),
-        *versioned("", model, "GET"),
-        *versioned("/ready", model_ready, "GET"),
-        *versioned("/infer", infer, "POST"),
+        *(_triton_routes(triton) if triton is not None else ()),
+        *_versioned("", model),
+        *_versioned("/ready", model_ready),
+        *_versioned("/infer_stream", infer_stream, "POST"),
         Route("/v2/repository/index", index, methods=["POST"]),
         Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
         Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
     ]
 
 
-def rest_app(routes: Iterable[Route], *, max_body: int) -> ASGIApp:
-    """The application that serves `routes`; bodies over `max_body` bytes, as sent or once unzipped, are refused."""
-    app = Starlette(
-        routes=list(routes),
-        exception_handlers={CallError: _refused, HTTPException: _unrouted, Exception: _failed},
-    )
-    return _Edge(app, max_body)
+def _triton_routes(triton: TritonService) -> list[Route]:
+    async def config(request: Request) -> Response:
+        """How a model is served, in Triton's terms."""
+        return answer(as_dict(await triton.model_config(*_model(request))))
+
+    async def statistics(request: Request) -> Response:
+        """What was counted, for a model or for all."""
+        return answer(as_dict(await triton.statistics(*_model(request))))
+
+    return [
+        Route("/v2/models/stats", statistics),
+        *_versioned("/stats", statistics),
+        *_versioned("/config", config),
+    ]
+
+
+def _versioned(suffix: str, endpoint: Callable[[Request], Awaitable[Response]], method: str = "GET") -> list[Route]:
+    paths = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    return [Route(path + suffix, endpoint, methods=[method]) for path in paths]
+
+
+def rest_app(routes: Iterable[Route], *, max_body: int, pack: bool = True) -> ASGIApp:
+    """The application that serves `routes`. Bodies over `max_body` bytes, as sent or once unpacked, are refused.
+
+    With `pack` long answers are compressed for clients that take them so.
+    """
+    return _App(list(routes), max_body, pack=pack)
 
 
 def answer(content: Any, status: int = 200) -> Response:
@@ -131,77 +173,72 @@ def refusal(error: CallError) -> Response:
     return answer({"error": error.message}, error.code.http)
 
 
-class _Edge:
-    """Around all routes: bounds and unzips request bodies, and logs a failure that has been answered."""
+class _App:
+    """Finds the route of a request and answers, whatever happens. Starlette's own takes half as long again."""
 
-    def __init__(self, app: ASGIApp, max_body: int) -> None:
-        self._app = app
+    def __init__(self, routes: list[Route], max_body: int, *, pack: bool) -> None:
+        self._routes = routes
         self._max_body = max_body
+        self._pack = pack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            receive = _Body(receive, dict(scope["headers"]).get(b"content-encoding", b""), self._max_body)
+        headers = dict(scope["headers"])
+        if self._pack and (coding := accepted(headers.get(b"accept-encoding", b""))):
+            send = Packing(send, coding)
         try:
-            await self._app(scope, receive, send)
+            endpoint = self._endpoint(scope)
+            body = Body(receive, headers.get(b"content-encoding", b""), self._max_body)
+            response = await endpoint(Request(scope, body))
+        except CallError as error:
+            response = refusal(error)
         except ClientDisconnect:
             return
-        except Exception:  # noqa: BLE001 - Starlette answers with `_failed`, then lets it through to be logged
-            _log.exception("%s %s failed", scope.get("method"), scope.get("path"))
+        except Exception:  # noqa: BLE001 - an endpoint may raise anything
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            response = answer({"error": "internal error; the server's log has the traceback"}, 500)
+        await response(scope, receive, send)
+
+    def _endpoint(self, scope: MutableMapping[str, Any]) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint for a request, whose scope gets what the path says; a slash at its end says nothing."""
+        scope["path"] = scope["path"].rstrip("/") or "/"
+        methods: set[str] = set()
+        for route in self._routes:
+            match, said = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(said)
+                return route.endpoint
+            if match is Match.PARTIAL:
+                methods |= route.methods or set()
+        return _not_allowed(methods) if methods else _not_there
 
 
-class _Body:
-    """Receives a request's body, unzipped, until it exceeds the limit."""
-
-    def __init__(self, receive: Receive, encoding: bytes, limit: int) -> None:
-        self._receive = receive
-        self._encoding = encoding
-        self._limit = self._left = limit
-        self._inflate = zlib.decompressobj(wbits=_GZIP_WINDOW)
-
-    async def __call__(self) -> Message:
-        event = await self._receive()
-        if event["type"] != "http.request":
-            return event
-        body = event.get("body", b"")
-        if self._encoding == b"gzip":
-            body = self._unzipped(body)
-        elif self._encoding not in {b"", b"identity"}:
-            encoding = self._encoding.decode("latin-1")
-            raise Unimplemented(f"Content-Encoding {encoding!r} is not supported; send identity or gzip")
-        self._left -= len(body)
-        if self._left < 0:
-            raise ResourceExhausted(f"the body has more than {self._limit} bytes; that is the limit")
-        if self._encoding == b"gzip" and not event.get("more_body", False) and not self._inflate.eof:
-            raise InvalidArgument("the gzip body is cut short")
-        return {**event, "body": body}
-
-    def _unzipped(self, chunk: bytes) -> bytes:
-        try:
-            plain = self._inflate.decompress(chunk, self._left + 1)
-        except zlib.error as error:
-            raise InvalidArgument(f"the gzip body cannot be read: {error}") from None
-        if self._inflate.unused_data:
-            raise InvalidArgument(f"{len(self._inflate.unused_data)} bytes follow the gzip body")
-        return plain
+def _whole(body: bytes, json_size: int | None) -> Response:
+    if json_size is None:
+        return Response(body, media_type="application/json")
+    return Response(body, media_type=TENSORS, headers={binary.HEADER.decode(): str(json_size)})
 
 
-async def _refused(_request: Request, error: Any) -> Response:
-    return refusal(error)
+def _event(body: bytes, json_size: int | None) -> Response:
+    if json_size is not None:
+        raise InvalidArgument("bytes do not travel in events: leave binary_data out, or ask infer")
+    return Response(b"data: " + body + b"\n\n", media_type="text/event-stream")
 
 
-async def _unrouted(request: Request, error: Any) -> Response:
-    path, headers = request.scope["path"], error.headers or {}
-    sentences = {
-        404: f"there is no {path} here",
-        405: f"{path} does not take {request.method}; it takes {headers.get('Allow')}",
-    }
-    response = answer({"error": sentences.get(error.status_code, error.detail)}, error.status_code)
-    response.headers.update(headers)
-    return response
+async def _not_there(request: Request) -> Response:
+    await request.body()  # curl takes an answer before it has sent all of it for a broken stream
+    return answer({"error": f"there is no {request.scope['path']} here"}, 404)
 
 
-async def _failed(_request: Request, _error: Any) -> Response:
-    return answer({"error": "internal error; the server's log has the traceback"}, 500)
+def _not_allowed(methods: set[str]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        await request.body()  # as above
+        allowed = ", ".join(sorted(methods - {"HEAD"}))
+        sentence = f"{request.scope['path']} does not take {request.method}; it takes {allowed}"
+        response = answer({"error": sentence}, 405)
+        response.headers["allow"] = allowed
+        return response
+
+    return endpoint
 
 
 def _health(what: str, *, good: bool, **about: str) -> Response:
@@ -209,7 +246,7 @@ def _health(what: str, *, good: bool, **about: str) -> Response:
 
 
 def _model(request: Request) -> tuple[str, str]:
-    return request.path_params["model"], request.path_params.get("version", "")
+    return request.path_params.get("model", ""), request.path_params.get("version", "")
 
 
 def _tensor(told: ModelMetadataResponse.TensorMetadata) -> dict[str, Any]:
@@ -217,8 +254,8 @@ def _tensor(told: ModelMetadataResponse.TensorMetadata) -> dict[str, Any]:
     return tensor | {"parameters": parameters_of(told.parameters)} if told.parameters else tensor
 
 
-def _index(body: bytes) -> _Index:
+def _read(body: bytes, kind: type[B], what: str) -> B:
     try:
-        return msgspec.json.decode(body or b"{}", type=_Index)
+        return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"the body is not an index request: {error}") from None
+        raise InvalidArgument(f"the body is not {what}: {error}") from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,9 @@ Asgi = Callable[
 ]
 
 DRAIN_SECONDS = 30.0
+
+_INHERITED = "fd://"
+_BACKLOG = 1024  # connections that wait to be accepted
 
 
 def one_port(grpc: GrpcApp, rest: Asgi) -> Asgi:
@@ -37,10 +42,15 @@ def one_port(grpc: GrpcApp, rest: Asgi) -> Asgi:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An application and where it listens: "HOST:PORT", port 0 for any free one."""
+    """An application and where it listens.
+
+    `bind` is "HOST:PORT", port 0 for any free one, or "fd://N" for a bound socket that was inherited. A proxy in front
+    may have its paths begin with `root_path`.
+    """
 
     app: Asgi
     bind: str
+    root_path: str = ""
 
 
 async def serve(
@@ -53,14 +63,20 @@ async def serve(
     """Serves until SIGTERM or SIGINT, then finishes the calls in flight and returns.
 
     `started` gets the address of each listener once all of them accept. `stopping` runs before the listeners close:
-    the place to turn readiness off. `reload` runs on SIGHUP. Raises OSError when an address cannot be bound.
+    the place to turn readiness off. `reload` runs on SIGHUP. Raises OSError, with the address as its file name, when
+    one cannot be bound.
     """
     loop = asyncio.get_running_loop()
+    for listener in listeners:
+        if listener.bind.startswith(_INHERITED):
+            with socket.socket(fileno=os.dup(int(listener.bind.removeprefix(_INHERITED)))) as inherited:
+                inherited.listen(_BACKLOG)
     servers = [
         Server(
             listener.app,
             Config(
                 bind=(listener.bind,),
+                root_path=listener.root_path,
                 grpc=True,
                 access_log=False,
                 lifespan="off",
@@ -79,7 +95,7 @@ async def serve(
     serving = [asyncio.create_task(server.serve()) for server in servers]
     stopped = asyncio.create_task(stop.wait())
     try:
-        await asyncio.gather(*(server.wait_started() for server in servers))
+        await asyncio.gather(*map(_started, servers, listeners))
         started([server.addresses[0] for server in servers])
         await asyncio.wait([stopped, *serving], return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -92,6 +108,13 @@ async def serve(
     for outcome in ended:
         if isinstance(outcome, BaseException):
             raise outcome
+
+
+async def _started(server: Server, listener: Listener) -> None:
+    try:
+        await server.wait_started()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, listener.bind) from error
 
 
 class _Background:

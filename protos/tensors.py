@@ -6,6 +6,8 @@ Arrays made from a request are read-only views of its bytes where the form allow
 
 from __future__ import annotations
 
+import base64
+import binascii
 import struct
 from collections.abc import Mapping, Sequence
 from itertools import repeat
@@ -17,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.errors import InvalidArgument
-from protos.messages import InferTensorContents, ModelInferRequest, ModelInferResponse
+from protos.messages import InferTensorContents, ModelInferRequest, ModelInferResponse, varint
 
 _Tensor = ModelInferRequest.InferInputTensor | ModelInferResponse.InferOutputTensor
 
@@ -38,6 +40,7 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
     "BYTES": np.dtype(np.object_),
 }
 DIMENSIONS = 64  # that an array can have in NumPy
+BASE64 = "base64"  # the content_type of BYTES that travel as text
 
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
@@ -75,13 +78,24 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
 
 
 def inputs_of(request: ModelInferRequest) -> dict[str, NDArray[Any]]:
-    """The inputs of a request by name; BYTES are object arrays of bytes. Raises InvalidArgument naming the tensor."""
+    """The inputs of a request by name; BYTES are object arrays of bytes. Raises InvalidArgument naming the tensor.
+
+    BYTES whose parameters say content_type "base64", as MLServer's clients write it, are what that spells.
+    """
     return _arrays("input", request.inputs, request.raw_input_contents)
 
 
 def outputs_of(response: ModelInferResponse) -> dict[str, NDArray[Any]]:
     """The outputs of a response by name, as `inputs_of` reads a request."""
     return _arrays("output", response.outputs, response.raw_output_contents)
+
+
+def buffer_of(array: NDArray[Any]) -> bytes | memoryview:
+    """What an array is as a raw buffer, uncopied where it lies in memory as on the wire. Raises TypeError."""
+    datatype = datatype_of(array.dtype)
+    if datatype == "BYTES":
+        return _joined(array)
+    return _little(array, datatype).reshape(-1).view(np.uint8).data
 
 
 def add_inputs(request: ModelInferRequest, arrays: Mapping[str, NDArray[Any]], *, raw: bool) -> None:
@@ -108,7 +122,9 @@ def _arrays(kind: str, tensors: Sequence[_Tensor], buffers: Sequence[bytes]) -> 
         if name in arrays:
             raise InvalidArgument(f"{kind} {name!r} is given twice")
         try:
-            arrays[name] = _array(tensor, buffer)
+            array = arrays[name] = _array(tensor, buffer)
+            if array.dtype.hasobject and kind == "input" and tensor.parameters:
+                arrays[name] = _decoded(array, tensor)
         except InvalidArgument as error:
             raise InvalidArgument(f"{kind} {name!r}: {error}") from None
     return arrays
@@ -133,6 +149,19 @@ def _array(tensor: _Tensor, buffer: bytes | None) -> NDArray[Any]:
         return flat.reshape(shape)
     except ValueError as error:
         raise InvalidArgument(f"shape {shape} is too large for an array: {error}") from None
+
+
+def _decoded(array: NDArray[Any], tensor: _Tensor) -> NDArray[Any]:
+    """BYTES as they are meant: those in base64 are what it spells, all others themselves."""
+    if "content_type" not in tensor.parameters or tensor.parameters["content_type"].string_param != BASE64:
+        return array
+    plain = []
+    for i, element in enumerate(array.ravel()):
+        try:
+            plain.append(base64.b64decode(element, validate=True))
+        except binascii.Error as error:
+            raise InvalidArgument(f"its content_type is {BASE64!r}, and element [{i}] is not: {error}") from None
+    return np.array(plain, np.object_).reshape(array.shape)
 
 
 def _raw(buffer: bytes, datatype: str, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
@@ -176,7 +205,7 @@ def _typed(contents: InferTensorContents, datatype: str, dtype: np.dtype[Any], s
     if len(values) != count:
         raise InvalidArgument(f"shape {shape} takes {count} elements, its {field} has {len(values)}")
     if count and datatype in _TAGS:
-        header = 1 + len(_varint(count * dtype.itemsize))
+        header = 1 + len(varint(count * dtype.itemsize))
         return np.frombuffer(contents.SerializeToString(), dtype, count, header)
     if dtype.itemsize >= _NARROWEST:
         return np.array(values[:], dtype)
@@ -210,7 +239,7 @@ def _fill(contents: InferTensorContents, datatype: str, array: NDArray[Any]) -> 
         raise InvalidArgument(f"{datatype} cannot travel as typed contents; ask with raw buffers")
     if datatype in _TAGS:
         body = _little(array, datatype).tobytes()
-        contents.MergeFromString(bytes([_TAGS[datatype]]) + _varint(len(body)) + body)
+        contents.MergeFromString(bytes([_TAGS[datatype]]) + varint(len(body)) + body)
         return
     elements = _elements(array) if datatype == "BYTES" else array.ravel().tolist()
     getattr(contents, field).extend(elements)
@@ -235,12 +264,3 @@ def _elements(array: NDArray[Any]) -> list[bytes]:
         elif not isinstance(element, bytes):
             raise TypeError(f"element {i} of a BYTES tensor is {type(element).__name__}; it must be bytes or str")
     return elements
-
-
-def _varint(value: int) -> bytes:
-    digits = bytearray()
-    while value >> 7:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)

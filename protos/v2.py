@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Protocol
 
-from protos.grpc import Methods, Rpc, Stream
+from protos.errors import InvalidArgument, NotFound, Unimplemented
+from protos.grpc import Methods, Rpc, Stream, Unary
 from protos.messages import (
+    ModelConfig,
+    ModelConfigRequest,
+    ModelConfigResponse,
     ModelMetadataRequest,
     ModelMetadataResponse,
     ModelReadyRequest,
     ModelReadyResponse,
+    ModelRepositoryParameter,
+    ModelStatisticsRequest,
+    ModelStatisticsResponse,
     RepositoryIndexRequest,
     RepositoryIndexResponse,
     RepositoryModelLoadRequest,
@@ -24,6 +31,10 @@ from protos.messages import (
 )
 
 SERVICE = "/inference.GRPCInferenceService/"
+CONFIG = "config"
+DEPENDENTS = "unload_dependents"
+
+_SHOWN = 100  # characters of a client's word in a message
 
 
 class V2Service(Protocol):
@@ -57,8 +68,51 @@ class V2Service(Protocol):
         """Takes a model out of service; raises NotFound for an unknown one."""
 
 
-def v2_methods(service: V2Service) -> Methods:
-    """The gRPC methods of `service`, by path."""
+class TritonService(Protocol):
+    """What Triton's clients ask beside it, of a server whose models are its own. Raises a CallError, as V2Service."""
+
+    async def model_config(self, name: str, version: str) -> ModelConfig:
+        """How a loaded model is served, in Triton's terms; raises NotFound."""
+
+    async def statistics(self, name: str, version: str) -> ModelStatisticsResponse:
+        """What was counted for the loaded versions of a model, or of all; raises NotFound for an unknown one."""
+
+    async def load_as(self, name: str, config: str) -> None:
+        """Loads a model as `V2Service.load` does, but with what a model configuration in JSON says instead."""
+
+
+async def load_model(
+    service: V2Service, triton: TritonService | None, name: str, parameters: Mapping[str, bool | int | str | bytes]
+) -> None:
+    """Loads a model with the parameters of a client's request. Raises InvalidArgument and Unimplemented."""
+    for parameter in parameters:
+        if parameter.startswith("file:"):
+            raise Unimplemented("a model's files do not come with a request; put them into the repository and load it")
+        if parameter != CONFIG:
+            raise InvalidArgument(f"to load takes the parameter {CONFIG!r}, not {parameter[:_SHOWN]!r}")
+    config = parameters.get(CONFIG)
+    if config is None:
+        await service.load(name)
+    elif not isinstance(config, str):
+        raise InvalidArgument(f"parameter {CONFIG!r} is a model configuration in JSON, as text")
+    elif triton is None:
+        raise Unimplemented(f"parameter {CONFIG!r} is not supported here: what is served is not configured by requests")
+    else:
+        await triton.load_as(name, config)
+
+
+async def unload_model(service: V2Service, name: str, parameters: Mapping[str, bool | int | str | bytes]) -> None:
+    """Unloads a model with the parameters of a client's request. Raises InvalidArgument and Unimplemented."""
+    for parameter, value in parameters.items():
+        if parameter != DEPENDENTS:
+            raise InvalidArgument(f"to unload takes the parameter {DEPENDENTS!r}, not {parameter[:_SHOWN]!r}")
+        if value:
+            raise Unimplemented(f"parameter {DEPENDENTS!r} is not supported; unload each model by its name")
+    await service.unload(name)
+
+
+def v2_methods(service: V2Service, triton: TritonService | None = None) -> Methods:
+    """The gRPC methods of `service`, by path. Without `triton` those of Triton's extensions are unknown ones."""
 
     async def server_live(_body: bytes, _rpc: Rpc) -> bytes:
         return ServerLiveResponse(live=await service.live()).SerializeToString()
@@ -71,7 +125,11 @@ def v2_methods(service: V2Service) -> Methods:
 
     async def model_ready(body: bytes, _rpc: Rpc) -> bytes:
         request = parse(ModelReadyRequest, body)
-        return ModelReadyResponse(ready=await service.model_ready(request.name, request.version)).SerializeToString()
+        try:
+            ready = await service.model_ready(request.name, request.version)
+        except NotFound:
+            ready = False  # a no is what Triton's clients understand
+        return ModelReadyResponse(ready=ready).SerializeToString()
 
     async def model_metadata(body: bytes, _rpc: Rpc) -> bytes:
         request = parse(ModelMetadataRequest, body)
@@ -88,14 +146,16 @@ def v2_methods(service: V2Service) -> Methods:
         return response.SerializeToString()
 
     async def load(body: bytes, _rpc: Rpc) -> bytes:
-        await service.load(parse(RepositoryModelLoadRequest, body).model_name)
+        request = parse(RepositoryModelLoadRequest, body)
+        await load_model(service, triton, request.model_name, _values(request.parameters))
         return RepositoryModelLoadResponse().SerializeToString()
 
     async def unload(body: bytes, _rpc: Rpc) -> bytes:
-        await service.unload(parse(RepositoryModelUnloadRequest, body).model_name)
+        request = parse(RepositoryModelUnloadRequest, body)
+        await unload_model(service, request.model_name, _values(request.parameters))
         return RepositoryModelUnloadResponse().SerializeToString()
 
-    return {
+    methods: dict[str, Unary | Stream] = {
         SERVICE + "ServerLive": server_live,
         SERVICE + "ServerReady": server_ready,
         SERVICE + "ServerMetadata": server_metadata,
@@ -107,3 +167,24 @@ def v2_methods(service: V2Service) -> Methods:
         SERVICE + "RepositoryModelLoad": load,
         SERVICE + "RepositoryModelUnload": unload,
     }
+    if triton is not None:
+        methods |= _triton_methods(triton)
+    return methods
+
+
+def _triton_methods(triton: TritonService) -> Methods:
+    async def config(body: bytes, _rpc: Rpc) -> bytes:
+        request = parse(ModelConfigRequest, body)
+        told = await triton.model_config(request.name, request.version)
+        return ModelConfigResponse(config=told).SerializeToString()
+
+    async def statistics(body: bytes, _rpc: Rpc) -> bytes:
+        request = parse(ModelStatisticsRequest, body)
+        response: ModelStatisticsResponse = await triton.statistics(request.name, request.version)
+        return response.SerializeToString()
+
+    return {SERVICE + "ModelConfig": config, SERVICE + "ModelStatistics": statistics}
+
+
+def _values(parameters: Mapping[str, ModelRepositoryParameter]) -> dict[str, bool | int | str | bytes]:
+    return {name: getattr(value, str(value.WhichOneof("parameter_choice")), "") for name, value in parameters.items()}

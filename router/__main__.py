@@ -1,4 +1,4 @@
-"""The command line: `croupier serve`, `croupier runtime`, `croupier check`, `croupier report`."""
+"""The command line: `croupier serve`, `croupier check`, `croupier report`, `croupier runtime`, `croupier export`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from protos.errors import CallError
 from router.config import read_config
 from router.stores import StoreError
 
+OTHERS = {"runtime": "runtime", "export": "runtime.export"}
+"""Commands that are programs of their own, by module."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the process's exit status."""
@@ -26,12 +29,13 @@ def main(argv: list[str] | None = None) -> int:
     check = commands.add_parser("check", help="say whether a configuration is right, and where it is not")
     check.add_argument("config", type=Path)
     commands.add_parser("runtime", help="serve a folder of models")
+    commands.add_parser("export", help="make a model's folder of a PyTorch module")
     report = commands.add_parser("report", help="what is known about the arms of a route now")
     report.add_argument("route")
     report.add_argument("--server", default="127.0.0.1:8080", metavar="HOST:PORT")
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["runtime"]:
-        _runtime(argv[1:])  # as they are: argparse would move options behind words
+    if argv and argv[0] in OTHERS:
+        _become(OTHERS[argv[0]], argv[1:])  # as they are: argparse would move options behind words
     arguments = parser.parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     try:
@@ -77,9 +81,9 @@ def _report(route: str, server: str) -> int:
     return 0
 
 
-def _runtime(argv: list[str]) -> NoReturn:
+def _become(module: str, argv: list[str]) -> NoReturn:
     # Another program, which this one does not import: it takes over the process.
-    os.execv(sys.executable, [sys.executable, "-m", "runtime", *argv])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", module, *argv])  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
-from protos.errors import CallError, DeadlineExceeded, Internal, ResourceExhausted
+from protos.errors import CallError, DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted
 from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING, Arrays, Model, Parameters
 from runtime.worker import Worker
@@ -24,10 +26,22 @@ STRIKES = 8  # times in a row gets a thread after all: its warm-up was not like 
 _log = logging.getLogger(__name__)
 
 
+class Run(NamedTuple):
+    """A run of a model that a call had part in: how long it waited for it and how long it took, in seconds."""
+
+    model: str
+    queue_seconds: float
+    run_seconds: float
+    rows: int  # of the whole batch
+
+
+runs: ContextVar[list[Run] | None] = ContextVar("runs", default=None)  # where a call that is traced has its runs noted
+
+
 class _Call:
     """The rows of one caller, and where the answer goes."""
 
-    __slots__ = ("arrays", "arrived", "deadline", "future", "parameters", "rows")
+    __slots__ = ("arrays", "arrived", "deadline", "future", "parameters", "rows", "runs")
 
     def __init__(
         self, arrays: Arrays, rows: int, parameters: Parameters, deadline: float | None, future: asyncio.Future[Arrays]
@@ -37,6 +51,7 @@ class _Call:
         self.rows = rows
         self.deadline = deadline
         self.future = future
+        self.runs = runs.get()
         self.arrived = perf_counter()
 
 
@@ -227,16 +242,22 @@ class Batcher:
         return answers
 
     def _failure(self, error: Exception) -> CallError:
+        if isinstance(error, InvalidArgument):  # the caller's fault, and said so by the model
+            return error
         says = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
         _log.warning("model %r failed: %s", self._model.name, says, exc_info=_log.isEnabledFor(logging.DEBUG))
         return Internal(f"model {self._model.name!r} failed: {says}")
 
     def _deliver(self, batch: list[_Call], answers: list[Arrays | CallError], seconds: float) -> None:
-        self._metrics.ran(sum(call.rows for call in batch), seconds)
+        rows = sum(call.rows for call in batch)
+        self._metrics.ran(rows, seconds)
         if self._worker is None:
             self._watch(seconds)
         self._plan()
         for call, answer in zip(batch, answers, strict=True):
+            if call.runs is not None:
+                waited = perf_counter() - seconds - call.arrived
+                call.runs.append(Run(self._model.name, waited, seconds, rows))
             if call.future.done():
                 continue
             if isinstance(answer, CallError):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from runtime.ensemble import Ensemble
 from runtime.metrics import Metrics, ModelMetrics
 from runtime.model import Model, SharedModel
 from runtime.repository import Found, Repository
+from runtime.sample import check_sample, read_sample
 from runtime.served import Servable, Served
 from runtime.settings import FILE, ChainOptions, EnsembleOptions, ModelSettings
 from runtime.tensor_service import TensorService
@@ -34,6 +35,7 @@ LISTED = 10  # names in a message
 _log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # name and version
+Override = Callable[[ModelSettings], ModelSettings]  # raises InvalidArgument
 T = TypeVar("T")
 
 
@@ -63,7 +65,11 @@ class Engine:
     """
 
     def __init__(
-        self, repository: Repository, metrics: Metrics, *, load: Callable[[ModelSettings, Path], Model] = formats.load
+        self,
+        repository: Repository,
+        metrics: Metrics,
+        *,
+        load: Callable[[ModelSettings, Path], Model | Servable] = formats.load_any,
     ) -> None:
         self._repository = repository
         self._metrics = metrics
@@ -84,12 +90,22 @@ class Engine:
             raise self._absent(request.model_name, request.model_version)
         return await served.infer(request, deadline)
 
-    def metadata(self, name: str, version: str) -> ModelMetadataResponse:
-        """Inputs, outputs and versions of a loaded model; raises NotFound or Unavailable as `infer` does."""
+    def served(self, name: str, version: str) -> Served:
+        """A loaded model; raises NotFound or Unavailable as `infer` does."""
         served = self._routes.get((name, version))
         if served is None:
             raise self._absent(name, version)
-        metadata = served.servable.metadata()
+        return served
+
+    def all_served(self, name: str = "", version: str = "") -> dict[Key, Served]:
+        """The loaded versions of a model, or of all; one version, if it is given. Raises as `served` does."""
+        if name:
+            self.served(name, version)
+        return {key: self._served[key] for key in sorted(self._served, key=_age) if _asked(key, name, version)}
+
+    def metadata(self, name: str, version: str) -> ModelMetadataResponse:
+        """Inputs, outputs and versions of a loaded model; raises NotFound or Unavailable as `infer` does."""
+        metadata = self.served(name, version).servable.metadata()
         metadata.versions.extend(self._versions(name))
         return metadata
 
@@ -131,14 +147,15 @@ class Engine:
             models.setdefault(found.name, []).append(found)
         return self._background(self._load_each(models))
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, override: Override | None = None) -> None:
         """Loads what the repository has under a name, all versions; swaps those whose files changed, without a gap.
 
-        Raises NotFound for an unknown name, and FailedPrecondition when a version does not load: then the one that
-        was served before goes on, and the index says why.
+        `override` changes the settings of each version, until it is loaded without. Raises NotFound for an unknown
+        name, and FailedPrecondition when a version does not load: then the one that was served before goes on, and
+        the index says why.
         """
         # A caller who leaves does not leave a model half loaded behind.
-        await asyncio.shield(self._background(self._load(name)))
+        await asyncio.shield(self._background(self._load(name, override=override)))
 
     async def unload(self, name: str) -> None:
         """Takes all versions of a model out of service; their calls in flight are answered. Raises NotFound."""
@@ -157,10 +174,12 @@ class Engine:
         await asyncio.gather(*(self._load(*model) for model in models.items()), return_exceptions=True)
         return [entry for key, entry in sorted(self._entries.items()) if key in self._wanted - self._served.keys()]
 
-    async def _load(self, name: str, found: list[Found] | None = None) -> None:
+    async def _load(self, name: str, found: list[Found] | None = None, override: Override | None = None) -> None:
         async with self._lock(name):
             if found is None:
                 found = await asyncio.to_thread(self._repository.find, name)
+            if override is not None:
+                found = [replace(each, settings=each.settings and override(each.settings)) for each in found]
             gone = {key for key in self._served if key[0] == name} - {(each.name, each.version) for each in found}
             failures = [reason for each in found if (reason := await self._load_version(each))]
             for key in gone:
@@ -181,14 +200,17 @@ class Engine:
                 raise FailedPrecondition(found.reason)
             await self._load_parts(found.settings)
             fingerprint = await asyncio.to_thread(found.fingerprint)
-            if serving is None or serving.fingerprint != fingerprint:
+            if serving is None or (serving.fingerprint, serving.settings) != (fingerprint, found.settings):
                 metrics = self._metrics.of(*key)
                 servable = await self._servable(found.settings, found.folder, metrics)
-                self._served[key] = Served(servable, metrics, fingerprint)
+                self._served[key] = Served(servable, metrics, fingerprint, found.settings)
                 self._publish()
+                metrics.loaded = True
         except Exception as error:  # noqa: BLE001 - whatever it is, the index tells it
             reason = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
             self._entries[key] = Entry(*key, State.READY if serving else State.UNAVAILABLE, reason)
+            if serving is None:
+                self._metrics.forget(*key)
             _log.warning("model %r was not loaded: %s", found.name, reason, exc_info=not isinstance(error, CallError))
             return reason
         self._entries[key] = Entry(*key, State.READY)
@@ -231,12 +253,19 @@ class Engine:
                 return TensorService(Chain(options, self._part), settings, ENSEMBLE_PLATFORM)
         loop = asyncio.get_running_loop()
         model, seconds = await loop.run_in_executor(self._loaders, self._prepare, settings, folder)
+        if isinstance(model, Servable):
+            return model
         return TensorService(Batched(model, settings, metrics, seconds), settings, model.platform)
 
-    def _prepare(self, settings: ModelSettings, folder: Path) -> tuple[Model, float]:
+    def _prepare(self, settings: ModelSettings, folder: Path) -> tuple[Model | Servable, float]:
         model = self._load_model(settings, folder)
+        if isinstance(model, Servable):
+            return model, 0.0
         try:
-            return model, warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
+            seconds = warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
+            if sample := read_sample(folder, model):
+                check_sample(model, sample)
+            return model, seconds
         except Exception as error:
             model.close()
             if isinstance(error, CallError):
@@ -308,6 +337,10 @@ def _age(key: Key) -> tuple[str, bool, bool, int, str]:
     """Sorts versions from the oldest: other words, then numbers, and last the one without a version."""
     name, version = key
     return (name, not version, version.isdecimal(), int(version) if version.isdecimal() else 0, version)
+
+
+def _asked(key: Key, name: str, version: str) -> bool:
+    return name in {"", key[0]} and version in {"", key[1]}
 
 
 def _shown(name: str) -> str:

@@ -1,5 +1,8 @@
 """What /metrics says about the models. Labels are the repository's names and versions, never a client's words.
 
+Beside our own names stand those of MLServer, from the same numbers, for the dashboards that people have. Its versions
+are those that clients asked for; ours are those that answered.
+
 The numbers are plain attributes written by the event loop, and become Prometheus' families when somebody scrapes:
 counters with locks would cost each request a tenth of its time.
 """
@@ -9,46 +12,80 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from time import perf_counter
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from protos.errors import Code
 
 _SECONDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_LABELS = ("model", "version")
+_HISTOGRAMS = {
+    "request_seconds": "From the parsed request to the response.",
+    "queue_seconds": "From arrival to the start of the batch.",
+    "run_seconds": "One run of the model.",
+    "rows": "Rows of one run.",
+}
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Histogram:
     """Counts by upper bound, and their sum."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
+        self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Counts a value in the first bucket that holds it."""
         self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        self.sum += value
+
+    @property
+    def count(self) -> int:
+        """How many values it has seen."""
+        return sum(self._counts)
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         """Appends the buckets, cumulative as Prometheus wants them."""
         bounds = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
-        family.add_metric(labels, list(zip(bounds, accumulate(self._counts), strict=True)), self._sum)
+        family.add_metric(labels, list(zip(bounds, accumulate(self._counts), strict=True)), self.sum)
 
 
 class ModelMetrics:
     """The numbers of one model version. Only the event loop writes them."""
 
-    __slots__ = ("codes", "in_flight", "queue_seconds", "request_seconds", "rows", "run_seconds")
+    __slots__ = (
+        "answered_at",
+        "codes",
+        "failed_seconds",
+        "in_flight",
+        "loaded",
+        "memory",
+        "queue_seconds",
+        "request_seconds",
+        "rows",
+        "run_seconds",
+    )
 
     def __init__(self) -> None:
+        self.loaded = False
+        self.memory = 0  # bytes of its weights, wherever they are; 0 where the format cannot tell
         self.codes = dict.fromkeys(Code, 0)
         self.in_flight = 0
+        self.answered_at = 0.0  # on the clock of perf_counter; 0: never
+        self.failed_seconds = 0.0
         self.request_seconds = Histogram(_SECONDS)
         self.queue_seconds = Histogram(_SECONDS)
         self.run_seconds = Histogram(_SECONDS)
@@ -58,6 +95,9 @@ class ModelMetrics:
         """A request ended."""
         self.codes[code] += 1
         self.request_seconds.observe(seconds)
+        self.answered_at = perf_counter()
+        if code:  # all but OK
+            self.failed_seconds += seconds
 
     def ran(self, rows: int, seconds: float) -> None:
         """The model ran one batch."""
@@ -83,25 +123,46 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All families, as prometheus_client asks for them."""
-        labels = ["model", "version"]
-        requests = CounterMetricFamily("runtime_requests", "Inference requests by outcome.", labels=[*labels, "code"])
+        yield from self._requests()
+        yield from self._histograms()
+        yield from self._loaded()
+        yield from self._mlserver()
+
+    def _requests(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily("runtime_requests", "Inference requests by outcome.", labels=[*_LABELS, "code"])
         unknown = CounterMetricFamily("runtime_unknown_model_requests", "Requests for models that are not loaded.")
-        flight = GaugeMetricFamily("runtime_requests_in_flight", "Requests not yet answered.", labels=labels)
-        histograms = {
-            "request_seconds": "From the parsed request to the response.",
-            "queue_seconds": "From arrival to the start of the batch.",
-            "run_seconds": "One run of the model.",
-            "rows": "Rows of one run.",
-        }
-        families = {
-            name: HistogramMetricFamily(f"runtime_{name}", text, labels=labels) for name, text in histograms.items()
-        }
+        flight = GaugeMetricFamily("runtime_requests_in_flight", "Requests not yet answered.", labels=_LABELS)
         unknown.add_metric([], self.unknown)
         for key, model in self._models.items():
             for code, count in model.codes.items():
                 if count:
                     requests.add_metric([*key, code.name], count)
             flight.add_metric(key, model.in_flight)
-            for name, family in families.items():
+        yield from (requests, unknown, flight)
+
+    def _histograms(self) -> Iterator[Metric]:
+        for name, text in _HISTOGRAMS.items():
+            family = HistogramMetricFamily(f"runtime_{name}", text, labels=_LABELS)
+            for key, model in self._models.items():
                 getattr(model, name).add_to(family, key)
-        yield from (requests, unknown, flight, *families.values())
+            yield family
+
+    def _loaded(self) -> Iterator[Metric]:
+        loaded = GaugeMetricFamily("runtime_model_loaded", "Processes that serve the model.", labels=_LABELS)
+        memory = GaugeMetricFamily("runtime_model_memory_bytes", "Weights of the model.", labels=_LABELS)
+        for key, model in self._models.items():
+            loaded.add_metric(key, model.loaded)
+            if model.loaded and model.memory:
+                memory.add_metric(key, model.memory)
+        yield from (loaded, memory)
+
+    def _mlserver(self) -> Iterator[Metric]:
+        good = CounterMetricFamily("model_infer_request_success", "Requests answered.", labels=_LABELS)
+        bad = CounterMetricFamily("model_infer_request_failure", "Requests refused or failed.", labels=_LABELS)
+        took = SummaryMetricFamily("model_infer_request_duration", "Seconds of a request.", labels=_LABELS)
+        for key, model in self._models.items():
+            answered = model.codes[Code.OK]
+            good.add_metric(key, answered)
+            bad.add_metric(key, sum(model.codes.values()) - answered)
+            took.add_metric(key, count_value=model.request_seconds.count, sum_value=model.request_seconds.sum)
+        yield from (good, bad, took)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from protos.errors import CallError, Code
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from runtime.metrics import ModelMetrics
 from runtime.repository import Fingerprint
+from runtime.settings import ModelSettings
 
 
+@runtime_checkable
 class Servable(Protocol):
     """What answers V2 requests: a model behind its batcher, an ensemble, a model of another server's kind."""
 
@@ -28,11 +30,12 @@ class Servable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A servable with its numbers, and what its files were when it was loaded."""
+    """A servable with its numbers, and what its files and settings were when it was loaded."""
 
     servable: Servable
     metrics: ModelMetrics
     fingerprint: Fingerprint
+    settings: ModelSettings
 
     async def infer(self, request: ModelInferRequest, deadline: float | None) -> ModelInferResponse:
         """Answers one request and counts it; raises a CallError."""

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from protos.grpc import MAX_MESSAGE, GrpcApp, Rpc
 from protos.messages import (
+    ModelConfig,
     ModelInferRequest,
     ModelMetadataResponse,
+    ModelStatisticsResponse,
     RepositoryIndexResponse,
     ServerMetadataResponse,
     parse,
 )
+from protos.openapi import docs_routes
 from protos.rest import rest_app, v2_routes
 from protos.serve import Asgi, one_port
 from protos.v2 import v2_methods
 from runtime.engine import Engine, State
+from runtime.server_settings import Protocol
+from runtime.triton import config_of, overridden, parse_config, statistics_of
 
 NAME = "croupier"
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
 
 
 class RuntimeService:
-    """Answers V2 calls from an engine."""
+    """Answers V2 calls from an engine, and what Triton's clients ask beside them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, name: str = NAME) -> None:
         self._engine = engine
+        self._name = name
         self._stopping = False
 
     def stop(self) -> None:
@@ -44,7 +53,7 @@ class RuntimeService:
         return not self._stopping and self._engine.ready()
 
     async def server_metadata(self) -> ServerMetadataResponse:
-        return ServerMetadataResponse(name=NAME, version=_version(), extensions=["model_repository"])
+        return ServerMetadataResponse(name=self._name, version=_version(), extensions=EXTENSIONS)
 
     async def model_ready(self, name: str, version: str) -> bool:
         return self._engine.is_ready(name, version)
@@ -68,25 +77,60 @@ class RuntimeService:
     async def load(self, name: str) -> None:
         await self._engine.load(name)
 
+    async def load_as(self, name: str, config: str) -> None:
+        wanted = parse_config(config)
+        await self._engine.load(name, lambda settings: overridden(settings, wanted))
+
     async def unload(self, name: str) -> None:
         await self._engine.unload(name)
 
+    async def model_config(self, name: str, version: str) -> ModelConfig:
+        served = self._engine.served(name, version)
+        return config_of(served.settings, served.servable.metadata())
 
-def application(service: RuntimeService, registry: CollectorRegistry, *, max_message: int = MAX_MESSAGE) -> Asgi:
-    """The ASGI application of a runtime; messages and bodies over `max_message` bytes are refused."""
-    grpc = GrpcApp(v2_methods(service), max_message=max_message)
-    rest = rest_app([*v2_routes(service), metrics_route(registry)], max_body=max_message)
-    return one_port(grpc, rest)
+    async def statistics(self, name: str, version: str) -> ModelStatisticsResponse:
+        served = self._engine.all_served(name, version)
+        return ModelStatisticsResponse(model_stats=[statistics_of(*key, each.metrics) for key, each in served.items()])
 
 
-def metrics_route(registry: CollectorRegistry) -> Route:
+def application(
+    service: RuntimeService,
+    registry: CollectorRegistry,
+    *,
+    speaks: Collection[Protocol] = ("http", "grpc", "metrics"),
+    metrics_path: str = "/metrics",
+    gather: Callable[[], Awaitable[Collector]] | None = None,
+    max_message: int = MAX_MESSAGE,
+    pack: bool = True,
+) -> Asgi:
+    """The ASGI application of a runtime; messages and bodies over `max_message` bytes are refused.
+
+    With `gather` /metrics tells what that brings together, and not `registry`. With `pack` long REST answers are
+    compressed for clients that take them so.
+    """
+    routes = v2_routes(service, service) if "http" in speaks else []
+    if "metrics" in speaks:
+        routes.append(metrics_route(registry, metrics_path, gather))
+    if "http" in speaks:
+        routes += docs_routes(NAME, _version(), routes, service.model_metadata)
+    rest = rest_app(routes, max_body=max_message, pack=pack)
+    if "grpc" not in speaks:
+        return rest
+    return one_port(GrpcApp(v2_methods(service, service), max_message=max_message), rest)
+
+
+def metrics_route(
+    registry: Collector, path: str = "/metrics", gather: Callable[[], Awaitable[Collector]] | None = None
+) -> Route:
     """GET /metrics, in the format that the scraper asks for."""
 
     async def metrics(request: Request) -> Response:
+        """What is counted, for Prometheus."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
+        told = registry if gather is None else await gather()
+        return Response(encode(told), headers={"content-type": content_type})
 
-    return Route("/metrics", metrics)
+    return Route(path, metrics)
 
 
 def _version() -> str:

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from protos.errors import FailedPrecondition
-from runtime.settings import FILE
+from runtime.served import Servable
+from runtime.settings import FILE, OURS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,16 +15,29 @@ if TYPE_CHECKING:
     from runtime.model import Model
     from runtime.settings import ModelSettings
 
-FORMATS = {"runtime.TorchScriptModel": "runtime.formats.torchscript"}
+FORMATS = {
+    "runtime.TorchScriptModel": "runtime.formats.torchscript",
+    "runtime.ExportedModel": "runtime.formats.exported",
+    "runtime.OnnxModel": "runtime.formats.onnx",
+}
+USER_CODE = "runtime.formats.user_code"  # any other name is that of a user's class
 
 
 def load(settings: ModelSettings, folder: Path) -> Model:
     """The model in a folder, not yet tried out. Raises FailedPrecondition saying why it cannot be loaded."""
-    module = FORMATS.get(settings.implementation)
-    if module is None:
+    loaded = load_any(settings, folder)
+    if isinstance(loaded, Servable):
+        raise FailedPrecondition(f"{folder / FILE}: implementation: {settings.implementation!r} does not run on arrays")
+    return loaded
+
+
+def load_any(settings: ModelSettings, folder: Path) -> Model | Servable:
+    """The model in a folder, as `load`, or what answers whole requests: a class that was written for MLServer."""
+    name = settings.implementation
+    if name.startswith(OURS) and name not in FORMATS:
         raise FailedPrecondition(
-            f"{folder / FILE}: implementation: {settings.implementation!r} is not supported; "
-            f"this server has {', '.join(FORMATS)}"
+            f"{folder / FILE}: implementation: {name!r} is not supported; this server has {', '.join(FORMATS)}, and a "
+            f"class of your own needs a module of another name"
         )
-    model: Model = import_module(module).load(settings, folder)
-    return model
+    loaded: Model | Servable = import_module(FORMATS.get(name, USER_CODE)).load(settings, folder)
+    return loaded

@@ -170,6 +170,22 @@ def test_curl(server):
     assert parameters["decision_id"] in answer["error"]
 
 
+def test_bytes_behind_the_json(server):
+    """Where the tensors are bytes, the decision is in the JSON before them."""
+    x = {"name": "x", "datatype": "FP32", "shape": [1, 2], "parameters": {"binary_data_size": ROWS.nbytes}}
+    head = json.dumps({"inputs": [x], "parameters": {"binary_data_output": True, "unit": "ann"}}).encode()
+    answer = httpx.post(
+        f"http://{server.address}/v2/models/{ROUTE}/infer",
+        content=head + ROWS.tobytes(),
+        headers={"Inference-Header-Content-Length": str(len(head))},
+    )
+    size = int(answer.headers["inference-header-content-length"])
+    parameters = json.loads(answer.content[:size])["parameters"]
+    y = np.frombuffer(answer.content[size:], np.float32)
+    assert y.tolist() == (ROWS[0] * FACTORS[parameters["arm"]]).tolist()
+    assert answer.headers["croupier-decision"] == parameters["decision_id"]
+
+
 def curl(url, body):
     """Status, headers by lower-case name, and the JSON of the body."""
     program = shutil.which("curl")

@@ -17,7 +17,6 @@ from protos.messages import (
     FeedbackRequest,
     ModelInferRequest,
     ModelMetadataRequest,
-    ModelReadyRequest,
     RepositoryModelLoadRequest,
 )
 from protos.v2 import SERVICE as V2
@@ -197,7 +196,6 @@ RIGHT = ModelInferRequest(inputs=[given(**floats(1, 2))])
 UNKNOWN_ROUTE = {
     V2 + "ModelInfer": ModelInferRequest(model_name="nobody", inputs=RIGHT.inputs),
     V2 + "ModelMetadata": ModelMetadataRequest(name="nobody"),
-    V2 + "ModelReady": ModelReadyRequest(name="nobody"),
     SERVICE + "Decide": DecideRequest(route="nobody"),
     SERVICE + "DescribeRoute": DescribeRouteRequest(route="nobody"),
 }

@@ -321,6 +321,28 @@ def test_v2_over_grpc(v2):
     assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "there is no model 'nobody'")
 
 
+def test_whether_a_model_is_ready_is_a_yes_or_no_even_for_one_that_is_not_there(v2):
+    """Triton's clients take anything else for a failure."""
+    _, channel = v2
+    assert not ask(channel, "ModelReady", ModelReadyRequest(name="nobody"), ModelReadyResponse).ready
+
+
+@pytest.mark.parametrize("method", ["ModelConfig", "ModelStatistics", "TraceSetting"])
+def test_methods_of_triton_that_are_not_served_are_unimplemented(v2, method):
+    _, channel = v2
+    error = failure(channel.unary_unary(SERVICE + method), b"", timeout=30)
+    assert (error.code(), error.details()) == (grpc.StatusCode.UNIMPLEMENTED, f"unknown method {SERVICE}{method}")
+
+
+def test_a_model_is_not_configured_by_a_request_where_nobody_says_how(v2):
+    _, channel = v2
+    request = RepositoryModelLoadRequest(model_name="echo")
+    request.parameters["config"].string_param = "{}"
+    error = failure(ask, channel, "RepositoryModelLoad", request, RepositoryModelLoadResponse)
+    assert error.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert error.details().startswith("parameter 'config' is not supported here")
+
+
 def test_v2_streams_one_response_a_request(v2):
     _, channel = v2
     call = channel.stream_stream(

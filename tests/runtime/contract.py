@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from protos.errors import Internal
 from protos.tensors import DATATYPES
 from runtime.model import Model, batched
 
@@ -60,13 +61,35 @@ class ModelContract:
             for name, array in alone.items():
                 np.testing.assert_allclose(array, outputs[name][row : row + 1], rtol=1e-5, atol=1e-6)
 
-    def test_it_leaves_its_inputs_alone(self, model, inputs):
+    @pytest.mark.parametrize("writeable", [True, False])
+    def test_it_leaves_its_inputs_alone(self, model, inputs, writeable):
+        """Also those that it could write to: the members of an ensemble share them."""
         given = inputs(2)
         before = {name: array.tobytes() for name, array in given.items()}
         for array in given.values():
-            array.setflags(write=False)
+            array.setflags(write=writeable)
         model.run(given)
         assert {name: array.tobytes() for name, array in given.items()} == before
+
+    def test_inputs_may_come_in_any_order(self, model, inputs):
+        given = inputs(2)
+        turned = dict(reversed(given.items()))
+        for name, array in model.run(turned).items():
+            np.testing.assert_array_equal(array, model.run(given)[name])
+
+    def test_bytes_may_lie_anywhere(self, model, inputs):
+        """Those of a typed request begin after a tag and a length."""
+        given = inputs(2)
+        shifted = {name: _shifted(array) for name, array in given.items()}
+        for name, array in model.run(shifted).items():
+            np.testing.assert_array_equal(array, model.run(given)[name])
+
+    def test_parameters_change_nothing_where_none_are_read(self, model, inputs):
+        given = inputs(2)
+        if model.reads_parameters:
+            return
+        for name, array in model.run(given, {"temperature": 0.5, "explain": True}).items():
+            np.testing.assert_array_equal(array, model.run(given)[name])
 
     def test_what_is_not_a_number_stays_so(self, model, inputs):
         given = inputs(1)
@@ -86,3 +109,14 @@ class ModelContract:
     def test_it_may_be_closed_twice(self, model):
         model.close()
         model.close()
+
+    def test_a_closed_model_refuses(self, model, inputs):
+        given = inputs(1)
+        model.close()
+        with pytest.raises(Internal, match="the model is closed"):
+            model.run(given)
+
+
+def _shifted(array: np.ndarray) -> np.ndarray:
+    """The same array at an address that its elements would not choose."""
+    return np.frombuffer(bytes(1) + array.tobytes(), array.dtype, offset=1).reshape(array.shape)

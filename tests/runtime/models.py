@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from runtime.model import NOTHING, Arrays, Parameters, TensorSpec
+from runtime.formats import load
+from runtime.model import NOTHING, Arrays, Model, Parameters, TensorSpec
+from runtime.repository import Repository
 from runtime.settings import FILE
 
 
@@ -34,6 +36,13 @@ def put(root: Path, folder_name: str, module: nn.Module | bytes | None = None, *
     }
     (folder / FILE).write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
     return folder
+
+
+def load_from(root: Path, name: str = "m") -> Model:
+    """Loads a model of a repository, as its settings say."""
+    (found,) = Repository(root).find(name)
+    assert found.settings, found.reason
+    return load(found.settings, found.folder)
 
 
 def tensor(name: str, datatype: str, *shape: int) -> dict:
@@ -105,6 +114,13 @@ class AsPair(nn.Module):
 
     def forward(self, x: Tensor) -> Pair:
         return Pair(x - 1, x + 1)
+
+
+class Both(nn.Module):
+    """Two inputs, and two outputs by name."""
+
+    def forward(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        return {"sum": a + b, "difference": a - b}
 
 
 class InPlace(nn.Module):

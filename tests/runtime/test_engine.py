@@ -16,6 +16,7 @@ from runtime.engine import Engine, Entry, State
 from runtime.metrics import Metrics
 from runtime.model import NOTHING
 from runtime.repository import Repository
+from runtime.sample import Sample
 from tests.runtime.models import Fake, put, tensor
 
 FACTOR = "factor"
@@ -546,5 +547,22 @@ def test_metadata_is_what_the_settings_declare(two_inputs):
                 engine.metadata("x", "")
             with pytest.raises(NotFound):
                 engine.is_ready("x", "")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("answered", "served"), [(2.0, True), (3.0, False)])
+def test_a_model_that_no_longer_answers_as_its_sample_says_is_refused(tmp_path, answered, served):
+    keep(tmp_path, "m", 2)
+    x = np.ones((1, 2))
+    Sample({"x": x}, {"y": answered * x}).write(tmp_path / "m" / "warm-up.npz")
+
+    async def scenario():
+        async with running(tmp_path) as engine:
+            if served:
+                await engine.load("m")
+                return
+            with pytest.raises(FailedPrecondition, match="sample"):
+                await engine.load("m")
 
     asyncio.run(scenario())

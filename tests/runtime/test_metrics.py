@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from protos.errors import Code
+from runtime.devices import Devices
 from runtime.metrics import Metrics
 
 
@@ -39,6 +44,35 @@ def test_the_numbers_of_a_model_are_scraped():
     assert found["runtime_rows_sum", *labels] == 4
 
 
+def test_mlservers_names_say_the_same():
+    registry = CollectorRegistry()
+    model = Metrics(registry).of("m", "1")
+    model.answered(Code.OK, 0.25)
+    model.answered(Code.OK, 0.5)
+    model.answered(Code.INTERNAL, 0.125)
+    model.answered(Code.DEADLINE_EXCEEDED, 0.125)
+    found = samples(registry)
+    labels = (("model", "m"), ("version", "1"))
+    assert found["model_infer_request_success_total", *labels] == 2
+    assert found["model_infer_request_failure_total", *labels] == 2
+    assert found["model_infer_request_duration_count", *labels] == 4
+    assert found["model_infer_request_duration_sum", *labels] == 1
+
+
+def test_what_is_loaded_and_how_large_it_is():
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    served = metrics.of("served", "")
+    served.loaded, served.memory = True, 1000
+    metrics.of("untold", "").loaded = True
+    metrics.of("loading", "").memory = 7
+    found = samples(registry)
+    loaded = {key[1][1]: value for key, value in found.items() if key[0] == "runtime_model_loaded"}
+    memory = {key[1][1]: value for key, value in found.items() if key[0] == "runtime_model_memory_bytes"}
+    assert loaded == {"served": 1, "untold": 1, "loading": 0}
+    assert memory == {"served": 1000}
+
+
 def test_a_reload_goes_on_counting_and_an_unload_ends_the_series():
     registry = CollectorRegistry()
     metrics = Metrics(registry)
@@ -47,3 +81,66 @@ def test_a_reload_goes_on_counting_and_an_unload_ends_the_series():
     assert samples(registry)["runtime_requests_total", ("code", "OK"), ("model", "m"), ("version", "")] == 2
     metrics.forget("m", "")
     assert samples(registry) == {("runtime_unknown_model_requests_total",): 0}
+
+
+class Cuda:
+    """What PyTorch says of two GPUs, a model on the second."""
+
+    def __init__(self, *, initialised=True, utilisation=25):
+        self._initialised = initialised
+        self._utilisation = utilisation
+
+    def is_initialized(self):
+        return self._initialised
+
+    def device_count(self):
+        return 2
+
+    def memory_reserved(self, device):
+        return [0, 300][device]
+
+    def mem_get_info(self, device):
+        assert device == 1, "asking would make a context on an idle GPU"
+        return 600, 1000
+
+    def utilization(self, device):
+        if self._utilisation is None:
+            raise ModuleNotFoundError("pynvml")
+        return self._utilisation
+
+
+def scraped_devices(monkeypatch, cuda):
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    registry = CollectorRegistry()
+    registry.register(Devices())
+    return {name.removeprefix("runtime_gpu_"): (*labels, value) for (name, *labels), value in samples(registry).items()}
+
+
+def test_the_gpu_that_models_lie_on_is_told():
+    with pytest.MonkeyPatch.context() as patch:
+        told = scraped_devices(patch, Cuda())
+        untold = scraped_devices(patch, Cuda(utilisation=None))
+        none = scraped_devices(patch, Cuda(initialised=False))
+    where = ("device", "cuda:1")
+    assert told == {
+        "memory_used_bytes": (where, 400),
+        "memory_total_bytes": (where, 1000),
+        "memory_reserved_bytes": (where, 300),
+        "utilisation_ratio": (where, 0.25),
+    }
+    assert untold.keys() == told.keys() - {"utilisation_ratio"}
+    assert none == {}
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_is_told():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    weight = torch.zeros(1 << 20, device="cuda:0")
+    registry = CollectorRegistry()
+    registry.register(Devices())
+    found = samples(registry)
+    reserved = found["runtime_gpu_memory_reserved_bytes", ("device", "cuda:0")]
+    used = found["runtime_gpu_memory_used_bytes", ("device", "cuda:0")]
+    assert weight.nbytes <= reserved <= used <= found["runtime_gpu_memory_total_bytes", ("device", "cuda:0")]

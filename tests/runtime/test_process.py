@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -26,7 +27,7 @@ from protos.messages import (
 from protos.tensors import add_inputs, outputs_of
 from protos.v2 import SERVICE
 from runtime.__main__ import main
-from tests.process import ROOT, Runtime
+from tests.process import _ENVIRONMENT, ROOT, Process, Runtime, until
 from tests.runtime.models import Mlp, Slow, Times, put, tensor
 
 TIMES: dict[str, Any] = {"outputs": [tensor("y", "FP32", -1, 4)]}
@@ -179,6 +180,56 @@ def test_metrics_name_models_of_the_repository_only(server, channel):
     assert "secret" not in scraped.text
 
 
+def test_each_protocol_may_have_a_port_of_its_own_and_answers_nowhere_else(repository, tmp_path):
+    ports = [argument for protocol in ("http", "grpc", "metrics") for argument in (f"--{protocol}-port", "0")]
+    with Process("runtime", repository, *ports, folder=tmp_path) as server:
+        welcome = server.says(r"^serving .* on (\S+:\d+), REST; gRPC on (\S+:\d+); metrics on (\S+:\d+); try: ")
+        http, rpc, metrics = welcome.groups()
+        with grpc.insecure_channel(rpc) as channel:
+            assert outputs_of(infer(channel, "times", [[1, 2, 3, 4]]))["y"].tolist() == [[10, 20, 30, 40]]
+        assert httpx.get(f"http://{http}/v2/models/times").status_code == 200
+        assert "runtime_requests_total" in httpx.get(f"http://{metrics}/metrics").text
+        for wrong in (f"{http}/metrics", f"{metrics}/v2", f"{rpc}/v2", f"{rpc}/metrics"):
+            assert httpx.get(f"http://{wrong}").status_code == 404
+        for wrong in (http, metrics):
+            with grpc.insecure_channel(wrong) as channel, pytest.raises(grpc.RpcError) as refused:
+                states(channel)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert server.stop() == 0
+
+
+def test_settings_of_mlserver_are_obeyed(repository, tmp_path, monkeypatch):
+    (tmp_path / "models").symlink_to(repository)
+    monkeypatch.setitem(_ENVIRONMENT, "MLSERVER_MODELS_DIR", str(tmp_path))
+    monkeypatch.setitem(_ENVIRONMENT, "MLSERVER_LOAD_MODELS_AT_STARTUP", "false")
+    monkeypatch.setitem(_ENVIRONMENT, "MLSERVER_ROOT_PATH", "/risk")
+    settings = {
+        "http_port": 0,
+        "grpc_port": 0,
+        "metrics_port": 0,
+        "metrics_endpoint": "/numbers",
+        "server_name": "ours",
+    }
+    (tmp_path / "settings.json").write_text(json.dumps({**settings, "kafka_enabled": True}))
+    with Process("runtime", folder=tmp_path / "said") as server:
+        welcome = server.says(r"^serving no models on (\S+:\d+), REST; gRPC on \S+:\d+; metrics on (\S+:\d+); try: ")
+        http, metrics = welcome.groups()
+        for path in ("/v2", "/risk/v2"):
+            assert httpx.get(f"http://{http}{path}").json()["name"] == "ours"
+        assert httpx.get(f"http://{metrics}/numbers").status_code == 200
+        assert httpx.get(f"http://{metrics}/metrics").status_code == 404
+        assert "kafka_enabled is not supported here" in server.complained
+
+
+def test_settings_that_cannot_be_obeyed_are_a_sentence(tmp_path, capsys):
+    assert main([str(tmp_path), "--port", "1", "--http-port", "2"]) == 1
+    (tmp_path / "settings.json").write_text('{"grpc_port": "soon"}')
+    assert main([str(tmp_path)]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "--port is one for all protocols: leave it out, or http_port"
+    assert second == f"{tmp_path}/settings.json: grpc_port: Expected `int | null`, got `str`"
+
+
 def in_flight(address):
     for line in httpx.get(f"http://{address}/metrics").text.splitlines():
         if line.startswith('runtime_requests_in_flight{model="slow"'):
@@ -196,6 +247,35 @@ def test_sigterm_lets_a_call_in_flight_finish(repository, tmp_path):
         server.signal(signal.SIGTERM)
         calling.join()
         assert outputs_of(answers[0])["y"].tolist() == [400]
+        assert server.wait() == 0
+
+
+def test_sigterm_under_load_fails_no_call(repository, tmp_path):
+    callers = 24
+    together = threading.Barrier(callers)
+    x = {"name": "x", "datatype": "FP32", "shape": [1], "data": [400]}
+
+    def by_grpc(channel):
+        for i in range(20):
+            assert outputs_of(infer(channel, "times", [[i, 0, 0, 0]]))["y"][0, 0] == 10 * i
+        together.wait()
+        return outputs_of(infer(channel, "slow", [400]))["y"].tolist()
+
+    def by_rest(address):
+        with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
+            for _ in range(20):
+                assert client.get("/v2/models/times").status_code == 200
+            together.wait()
+            answered = client.post("/v2/models/slow/infer", json={"inputs": [x]}).raise_for_status()
+            return answered.json()["outputs"][0]["data"]
+
+    with Runtime(repository, tmp_path) as server, grpc.insecure_channel(server.address) as channel:
+        with ThreadPoolExecutor(callers) as pool:
+            calls = [pool.submit(by_grpc, channel) for _ in range(callers - 4)]
+            calls += [pool.submit(by_rest, server.address) for _ in range(4)]
+            until(lambda: in_flight(server.address) == callers)
+            server.signal(signal.SIGTERM)
+            assert [call.result() for call in calls] == [[400]] * callers
         assert server.wait() == 0
 
 

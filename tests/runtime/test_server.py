@@ -6,6 +6,7 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from runtime import __main__ as command
+from runtime import process
 from runtime.engine import Engine
 from runtime.metrics import Metrics
 from runtime.repository import Repository
@@ -33,7 +34,7 @@ def test_a_server_that_stops_is_live_and_not_ready(tmp_path, monkeypatch):
             statuses.append([each.status_code for each in health])
             stopping()
 
-    monkeypatch.setattr(command, "serve", serve)
+    monkeypatch.setattr(process, "serve", serve)
     assert command.main([str(tmp_path)]) == 0
     assert statuses == [[200, 200], [200, 503]]
 
@@ -42,7 +43,14 @@ def test_the_server_says_who_it_is(tmp_path):
     async def scenario():
         service = RuntimeService(Engine(Repository(tmp_path), Metrics(CollectorRegistry())))
         told = await service.server_metadata()
-        assert (told.name, list(told.extensions)) == ("croupier", ["model_repository"])
+        assert told.name == "croupier"
+        assert list(told.extensions) == [
+            "binary_tensor_data",
+            "model_configuration",
+            "model_repository",
+            "parameters",
+            "statistics",
+        ]
         assert told.version
 
     asyncio.run(scenario())
@@ -79,5 +87,45 @@ def test_metrics_come_in_the_format_that_is_asked_for(tmp_path):
         open_metrics = await get(app, "/metrics", accept="application/openmetrics-text")
         assert open_metrics.headers["content-type"].startswith("application/openmetrics-text")
         assert open_metrics.text.endswith("# EOF\n")
+
+    asyncio.run(scenario())
+
+
+def test_all_that_is_served_is_described(tmp_path):
+    put(tmp_path, "m")
+    registry = CollectorRegistry()
+    engine = Engine(Repository(tmp_path), Metrics(registry), load=fake)
+    app = application(RuntimeService(engine), registry)
+
+    async def scenario():
+        await engine.load_all()
+        told = (await get(app, "/v2/docs/dataplane.json")).json()
+        assert {"/v2/models/{model}/infer", "/v2/models/{model}/config", "/metrics"} <= set(told["paths"])
+        for path in ("/v2/docs", "/v2/models/m/docs"):
+            assert (await get(app, path)).text.startswith("<!doctype html>")
+        model = (await get(app, "/v2/models/m/docs/dataplane.json")).json()
+        assert model["info"]["title"] == "croupier: m"
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_triton_asks_beside_v2_has_its_paths(tmp_path):
+    put(tmp_path, "m", version="2")
+    registry = CollectorRegistry()
+    engine = Engine(Repository(tmp_path), Metrics(registry), load=fake)
+    app = application(RuntimeService(engine), registry)
+
+    async def scenario():
+        await engine.load_all()
+        for model in ("/v2/models/m", "/v2/models/m/versions/2"):
+            config = (await get(app, f"{model}/config")).json()
+            assert (config["name"], config["input"][0]["data_type"]) == ("m", "TYPE_FP64")
+            stats = (await get(app, f"{model}/stats")).json()
+            assert stats == (await get(app, "/v2/models/stats")).json()
+            assert stats["model_stats"][0]["inference_stats"]["success"] == {"count": 0, "ns": 0}
+        for unknown in ("/v2/models/nobody/config", "/v2/models/m/versions/3/stats"):
+            assert (await get(app, unknown)).status_code == 404
+        await engine.close()
 
     asyncio.run(scenario())

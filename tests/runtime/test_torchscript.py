@@ -204,7 +204,7 @@ class TakesNumber(torch.nn.Module):
         (Mlp(), {"parameters": {"extra": {"device": "gpu"}}}, "parameters.extra.device: 'gpu' is no device"),
         (Mlp(), {"parameters": {"extra": {"device": "meta"}}}, "'meta' is not supported; use cpu, cuda or cuda:N"),
         (Mlp(), {"parameters": {"extra": {"device": "cuda:99"}}}, "'cuda:99' is not there; PyTorch sees"),
-        (Mlp(), {"implementation": "models.Mine"}, "'models.Mine' is not supported; this server has runtime.TorchS"),
+        (Mlp(), {"implementation": "runtime.Mine"}, "'runtime.Mine' is not supported; this server has runtime.TorchS"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused_with_a_sentence(tmp_path, module, settings, says):

@@ -71,7 +71,8 @@ def test_clients_send_raw_features_and_the_model_standardises(both, parts, windo
 
 def test_the_folder_is_in_mlservers_form(tmp_path):
     export(Probability(Logistic(), torch.zeros(SHAPE[1]), torch.ones(SHAPE[1])), tmp_path, "logistic")
-    assert sorted(path.name for path in (tmp_path / "logistic").iterdir()) == ["model-settings.json", "model.pt"]
+    written = sorted(path.name for path in (tmp_path / "logistic").iterdir())
+    assert written == ["SHA256SUMS", "model-settings.json", "model.pt", "warm-up.npz"]
     assert json.loads((tmp_path / "logistic" / "model-settings.json").read_text()) == {
         "name": "logistic",
         "implementation": "runtime.TorchScriptModel",

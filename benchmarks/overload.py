@@ -1,0 +1,262 @@
+"""What becomes of the runtime when it is offered three times what it can serve.
+
+The model multiplies matrices for a known time a call, and calls share no batch. Server and load generator have a core
+each: refusing calls takes time from the model. The load is open: h2load sends at its rate, whatever comes back, over
+REST, whose statuses it can read. A client of gRPC beside it times the refusals that gRPC callers get.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import httpx
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.h2load import JSON, answers
+from benchmarks.overhead import METHOD
+from benchmarks.process import Server, server
+from protos.messages import ModelInferRequest
+from protos.tensors import add_inputs
+from tests.runtime.models import put, tensor
+
+OVERLOAD = 3.0
+CLIENTS, STREAMS = 8, 1000
+SIZE = 128
+PRODUCTS = (20, 100)  # matrix products a call: about 1 ms and 5 ms
+QUEUE = 32
+GOODPUT, REFUSED_SECONDS = 0.9, 5e-3  # promised: of the peak, and for 99 of 100 refusals
+SLACK = 1.15  # of the time that a full queue takes: the machine is not ours alone
+PROBES = 0.02  # seconds between two calls over gRPC
+_OK, _REFUSED = 200, 429
+
+
+class Work(torch.nn.Module):
+    """y [n, 1] = x [n, 1] after a number of matrix products, all of them of the identity."""
+
+    def __init__(self, products: int) -> None:
+        super().__init__()
+        self.products = products
+        self.weight = torch.nn.Parameter(torch.eye(SIZE))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        work = self.weight + 0.0 * x.sum()
+        for _ in range(self.products):
+            work = work @ self.weight
+        return x * work[0, 0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One model under overload. Rates are calls a second, times are seconds."""
+
+    model_seconds: float
+    peak: float
+    offered: float
+    goodput: float
+    answered_p99: float
+    bound: float  # on it: what the calls in a full queue take
+    refused_p50: float
+    refused_p99: float
+    grpc_refused_p50: float
+    grpc_refused_p99: float
+    after: float  # goodput once it is over
+    memory_before: int
+    memory_after: int
+    left: int  # calls and file handles that it left behind
+
+    @property
+    def kept(self) -> bool:
+        """Whether everything that is promised held."""
+        return (
+            self.goodput >= GOODPUT * self.peak
+            and self.answered_p99 <= self.bound
+            and max(self.refused_p99, self.grpc_refused_p99) <= REFUSED_SECONDS
+            and self.after >= GOODPUT * self.peak
+            and self.left <= 0
+        )
+
+
+@contextmanager
+def runtime(folder: Path, products: int) -> Iterator[tuple[Server, str]]:
+    """`croupier runtime` with the model "work" on the first core that we have; we keep to the others."""
+    ours = os.sched_getaffinity(0)
+    first = {min(ours)}
+    one = tensor("x", "FP32", -1, 1)
+    extra = {"max_queue": QUEUE, "max_batch_size": 1}
+    put(folder / "models", "work", Work(products), inputs=[one], parameters={"extra": extra})
+    command = [sys.executable, "-m", "runtime", str(folder / "models"), "--port", "0"]
+    with server(command, folder / "log") as process:
+        address = process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1]
+        process.pin(first)
+        os.sched_setaffinity(0, ours - first or first)
+        try:
+            yield process, address
+        finally:
+            os.sched_setaffinity(0, ours)
+
+
+def body() -> bytes:
+    """The request in JSON."""
+    return json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}).encode()
+
+
+def goodput(address: str, seconds: float) -> float:
+    """Calls a second that are answered when as many as the queue holds are always waiting, and none is refused."""
+    rate, requests = 0.0, 50
+    while requests / seconds <= rate or not rate:
+        seen = answers(address, _PATH, body(), requests=requests, clients=2, streams=QUEUE // 4, headers=JSON)
+        if len(seen.of(_OK)) != requests:
+            raise RuntimeError(f"{requests - len(seen.of(_OK))} of {requests} calls failed within what the queue holds")
+        rate = requests / seen.elapsed
+        if requests / rate >= seconds:
+            break
+        requests = max(2 * requests, round(rate * seconds * 1.05))
+    return rate
+
+
+_PATH = "/v2/models/work/infer"
+
+
+class Prober:
+    """Calls over gRPC, a few a second, each timed by its status."""
+
+    def __init__(self, address: str) -> None:
+        self.seconds: dict[grpc.StatusCode, list[float]] = {}
+        self._address = address
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._probe)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _probe(self) -> None:
+        request = ModelInferRequest(model_name="work")
+        add_inputs(request, {"x": np.ones((1, 1), np.float32)}, raw=True)
+        message = request.SerializeToString()
+        with grpc.insecure_channel(self._address) as channel:
+            infer: Any = channel.unary_unary(METHOD)
+            calls = []
+            while not self._stop.wait(PROBES):
+                started = time.perf_counter()
+                call = infer.future(message, timeout=60)
+                call.add_done_callback(lambda done, started=started: self._note(done, started))
+                calls.append(call)
+            for call in calls:
+                call.exception()
+
+    def _note(self, call: Any, started: float) -> None:
+        self.seconds.setdefault(call.code(), []).append(time.perf_counter() - started)
+
+
+def overload(products: int, seconds: float) -> Outcome:
+    """Finds the peak, offers three times as much for some seconds, and looks what is left of it."""
+    with tempfile.TemporaryDirectory() as folder, runtime(Path(folder), products) as (process, address):
+        peak = goodput(address, seconds)
+        model_seconds = _metric(address, "runtime_run_seconds_sum") / _metric(address, "runtime_run_seconds_count")
+        memory, files = process.memory_bytes(), process.open_files()
+        offered = OVERLOAD * peak
+        with Prober(address) as prober:
+            seen = answers(
+                address,
+                _PATH,
+                body(),
+                requests=round(offered * seconds),
+                clients=CLIENTS,
+                streams=STREAMS,
+                rate=offered,
+                headers=JSON,
+            )
+        good, refused = seen.of(_OK), seen.of(_REFUSED)
+        if len(good) + len(refused) != len(seen.statuses):
+            raise RuntimeError(f"statuses other than {_OK} and {_REFUSED}: {set(seen.statuses.tolist())}")
+        over_grpc = prober.seconds.get(grpc.StatusCode.RESOURCE_EXHAUSTED, [])
+        if odd := prober.seconds.keys() - {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}:
+            raise RuntimeError(f"gRPC statuses {odd}")
+        answered = len(good) + len(prober.seconds.get(grpc.StatusCode.OK, []))
+        after = goodput(address, seconds)
+        time.sleep(0.2)
+        left = process.open_files() - files + _metric(address, "runtime_requests_in_flight")
+        return Outcome(
+            model_seconds=model_seconds,
+            peak=peak,
+            offered=len(seen.statuses) / seen.elapsed,
+            goodput=answered / seen.elapsed,
+            answered_p99=_percentile(good, 99),
+            bound=SLACK * (QUEUE + 2) / (GOODPUT * peak),
+            refused_p50=_percentile(refused, 50),
+            refused_p99=_percentile(refused, 99),
+            grpc_refused_p50=_percentile(np.array(over_grpc), 50),
+            grpc_refused_p99=_percentile(np.array(over_grpc), 99),
+            after=after,
+            memory_before=memory,
+            memory_after=process.memory_bytes(),
+            left=round(left),
+        )
+
+
+def _metric(address: str, name: str) -> float:
+    lines = httpx.get(f"http://{address}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith((name + "{", name + " ")))
+
+
+def _percentile(values: NDArray[np.float64], percent: float) -> float:
+    return float(np.percentile(values, percent)) if len(values) else float("nan")
+
+
+def main() -> int:
+    """Prints the table; returns 1 when a promise was not kept."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one model, and short")
+    parser.add_argument("--json", action="store_true", help="print figures for a program")
+    arguments = parser.parse_args()
+    outcomes = [overload(PRODUCTS[-1], 2.0)] if arguments.quick else [overload(each, 10.0) for each in PRODUCTS]
+    if arguments.json:
+        print(json.dumps([asdict(each) for each in outcomes]))
+    else:
+        for each in outcomes:
+            print(report(each))
+        print(f"h2load -c{CLIENTS} -m{STREAMS} at a fixed rate; server and load generator on a core each")
+    return int(not all(each.kept for each in outcomes))
+
+
+def report(outcome: Outcome) -> str:
+    """The outcome beside what is promised."""
+    grew = (outcome.memory_after - outcome.memory_before) / (1 << 20)
+    promised = f"(promised <= {REFUSED_SECONDS * 1e3:.0f})"
+    lines = {
+        "goodput": f"{outcome.goodput:,.0f}/s, {outcome.goodput / outcome.peak:.0%} of the peak "
+        f"(promised >= {GOODPUT:.0%})",
+        "answered": f"p99 {outcome.answered_p99 * 1e3:.1f} ms (a full queue takes {outcome.bound * 1e3:.1f})",
+        "refused, REST": f"p50 {outcome.refused_p50 * 1e3:.2f} ms, p99 {outcome.refused_p99 * 1e3:.2f} {promised}",
+        "refused, gRPC": f"p50 {outcome.grpc_refused_p50 * 1e3:.2f} ms, p99 {outcome.grpc_refused_p99 * 1e3:.2f} "
+        f"{promised}",
+        "afterwards": f"{outcome.after:,.0f}/s, {outcome.after / outcome.peak:.0%} of the peak, {grew:+.1f} MiB, "
+        f"{outcome.left} calls or files left",
+    }
+    head = f"a call takes {outcome.model_seconds * 1e3:.2f} ms; {QUEUE} may wait; peak {outcome.peak:,.0f}/s"
+    return "\n".join(
+        [f"{head}, offered {outcome.offered:,.0f}/s", *(f"  {key:<15}{said}" for key, said in lines.items())]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

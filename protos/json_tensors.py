@@ -1,0 +1,123 @@
+"""The numbers and texts of a tensor in JSON, flat or nested, strict, and without a loop over numbers.
+
+JSON has neither NaN nor infinity: in answers they become null, and null is read as NaN in FP16, BF16, FP32 and FP64.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from functools import cache
+from math import prod
+from types import GenericAlias
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Raw
+from numpy.typing import NDArray
+
+from protos.errors import FailedPrecondition, InvalidArgument
+from protos.tensors import BASE64, DATATYPES, DIMENSIONS
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+# What stands for one element. Bounds end at int64, so an UINT64 too large is left to NumPy to refuse.
+_ELEMENTS: dict[str, Any] = {
+    "BOOL": bool,
+    "UINT64": Annotated[int, Meta(ge=0)],
+    "FP16": float | None,
+    "BF16": float | None,
+    "FP32": float | None,
+    "FP64": float | None,
+    "BYTES": str,
+} | {
+    name: Annotated[int, Meta(ge=int(np.iinfo(dtype).min), le=int(np.iinfo(dtype).max))]
+    for name, dtype in DATATYPES.items()
+    if dtype.kind in "iu" and name != "UINT64"
+}
+_FLOATS = {"FP16", "BF16", "FP32", "FP64"}
+_RAGGED = "data is ragged; lists beside each other must have the same length"
+_OPENING = re.compile(rb"[\[\s]*")
+
+
+def array_of(data: Raw, datatype: str, shape: list[int]) -> NDArray[Any]:
+    """The array that JSON data spells; BYTES are its strings in UTF-8. Raises InvalidArgument."""
+    if datatype not in DATATYPES:
+        raise InvalidArgument(f"unknown datatype {datatype!r}; V2 has {', '.join(DATATYPES)}")
+    if len(shape) > DIMENSIONS:
+        raise InvalidArgument(f"its shape has {len(shape)} dimensions; {DIMENSIONS} are the most an array can have")
+    if min(shape, default=0) < 0:
+        raise InvalidArgument(f"shape {shape} has a negative dimension")
+    array, count = _parsed(data, datatype), prod(shape)
+    if array.ndim == 1:
+        if array.size != count:
+            raise InvalidArgument(f"shape {shape} takes {count} elements, data has {array.size}")
+    # An empty list inside hides the dimensions behind it.
+    elif array.size != count or list(array.shape) != (shape if count else shape[: array.ndim]):
+        raise InvalidArgument(f"data is nested as {list(array.shape)}, its shape is {shape}")
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        raise InvalidArgument(f"shape {shape} is too large for an array: {error}") from None
+
+
+def _parsed(data: Raw, datatype: str) -> NDArray[Any]:
+    """The array that flat or nested lists spell, in the shape that they are nested."""
+    dtype = DATATYPES[datatype]
+    depth = _depth(data)
+    try:
+        nested = _decoder(datatype, depth).decode(data)
+    except UNREADABLE as error:
+        raise InvalidArgument(str(error).replace("`$", "`data")) from None
+    floating = datatype in _FLOATS
+    try:
+        array = np.array(nested, np.float64 if floating else dtype)
+    except OverflowError:
+        raise InvalidArgument(f"data holds integers beyond {datatype}") from None
+    except ValueError:
+        raise InvalidArgument(_RAGGED) from None
+    if array.ndim != depth:  # strings are objects to NumPy, and so are lists of them
+        raise InvalidArgument(_RAGGED)
+    return _narrowed(array, datatype) if floating else array
+
+
+def _depth(data: Raw) -> int:
+    """How deep the lists are nested, told by the brackets that data starts with; at least one, data being a list."""
+    opening = _OPENING.match(data)
+    depth = max(1, opening.group().count(b"[") if opening else 0)
+    if depth > DIMENSIONS:
+        raise InvalidArgument(f"data is nested {depth} deep; {DIMENSIONS} are the most an array can have")
+    return depth
+
+
+@cache
+def _decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
+    kind = _ELEMENTS[datatype]
+    for _ in range(depth):
+        kind = GenericAlias(list, (kind,))
+    return msgspec.json.Decoder(kind)
+
+
+def _narrowed(array: NDArray[np.float64], datatype: str) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        narrow = array.astype(DATATYPES[datatype])
+    beyond = np.isinf(narrow)
+    if beyond.any():
+        raise InvalidArgument(f"data holds {array[beyond][0]}, which is beyond {datatype}")
+    return narrow
+
+
+def data_of(name: str, array: NDArray[Any], *, in_base64: bool) -> list[Any]:
+    """An array for JSON, flat. Raises FailedPrecondition for BYTES that JSON cannot say, naming the output."""
+    flat = array.ravel()
+    if flat.dtype.hasobject:
+        try:
+            return [(base64.b64encode(element) if in_base64 else element).decode() for element in flat]
+        except UnicodeDecodeError:
+            raise FailedPrecondition(
+                f"output {name!r} is not UTF-8, which JSON needs; ask for it with content_type {BASE64!r} or "
+                "binary_data among its parameters"
+            ) from None
+    # BF16 has no list of Python's floats to give.
+    return (flat.astype(np.float32) if flat.dtype.kind == "V" else flat).tolist()

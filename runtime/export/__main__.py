@@ -1,0 +1,109 @@
+"""`python -m runtime.export MODULE:FACTORY FOLDER --example ...` writes a PyTorch module as a model folder."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from protos.errors import CallError, FailedPrecondition
+from protos.tensors import DATATYPES
+from runtime.export.archives import FORMATS
+from runtime.export.folder import SUMS, export
+from runtime.formats.pytorch import tensor_of
+
+_SHAPED = re.compile(r"(?P<name>\w+)=(?P<datatype>\w+)\[(?P<shape>[\d, ]*)\]")
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "runtime.export") -> int:
+    """Exports as the command line says. Returns the exit status: 1 after a sentence on stderr when it cannot."""
+    told = _parser(prog).parse_args(argv)
+    try:
+        export(
+            _module(told.module),
+            _example(told.example),
+            told.folder,
+            name=told.name,
+            outputs=told.output,
+            formats=told.format or ("pt", "pt2"),
+            dynamic_batch=not told.fixed_batch,
+        )
+    except CallError as error:
+        print(f"{prog}: {error.message}", file=sys.stderr)
+        return 1
+    for line in (told.folder / SUMS).read_text("utf-8").splitlines():
+        print(line)
+    print(f"each answers as the module does; next: croupier runtime {told.folder}")
+    return 0
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Writes a PyTorch module as a folder that serves it.")
+    parser.add_argument("module", metavar="MODULE:FACTORY", help="what returns the nn.Module, or is it: net:build")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the model's own folder, named as the model")
+    parser.add_argument(
+        "--example",
+        action="append",
+        required=True,
+        metavar="NAME=DATATYPE[SHAPE]",
+        help="an argument of forward, filled with random numbers: x=FP32[2,20]; or a file of arrays: example.npz",
+    )
+    parser.add_argument("--name", default="", help="what clients ask for (default: the folder's name)")
+    parser.add_argument(
+        "--output", action="append", default=[], metavar="NAME", help="of what forward returns, in order"
+    )
+    parser.add_argument(
+        "--format", action="append", choices=list(FORMATS), help="the first is served (default: pt, pt2)"
+    )
+    parser.add_argument("--fixed-batch", action="store_true", help="the first dimension does not count rows")
+    return parser
+
+
+def _module(where: str) -> nn.Module:
+    name, _, attribute = where.partition(":")
+    sys.path.insert(0, "")  # as for `python -m`: the user's module lies in the current folder
+    try:
+        found: Any = getattr(importlib.import_module(name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise FailedPrecondition(f"{where!r} is not MODULE:FACTORY: {error}") from error
+    made = found if isinstance(found, nn.Module) else found()
+    if not isinstance(made, nn.Module):
+        raise FailedPrecondition(f"{where} returns {type(made).__name__}, not an nn.Module")
+    return made
+
+
+def _example(told: Sequence[str]) -> Mapping[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for each in told:
+        if each.endswith(".npz"):
+            try:
+                with np.load(each, allow_pickle=False) as file:
+                    tensors |= {name: tensor_of(file[name], None, writes=True) for name in file.files}
+            except (OSError, ValueError) as error:
+                raise FailedPrecondition(f"--example {each}: {error}") from error
+        else:
+            tensors |= _random(each)
+    return tensors
+
+
+def _random(told: str) -> Mapping[str, Tensor]:
+    match = _SHAPED.fullmatch(told)
+    if match is None or match["datatype"] not in DATATYPES or match["datatype"] == "BYTES":
+        raise FailedPrecondition(f"--example {told}: write NAME=DATATYPE[SHAPE], such as x=FP32[2,20], or a file.npz")
+    shape = [int(size) for size in match["shape"].split(",") if size.strip()]
+    random = np.random.default_rng(0)
+    dtype = DATATYPES[match["datatype"]]
+    # Integers may be places in a table, of which the first is always there.
+    array = np.zeros(shape, dtype) if dtype.kind in "biu" else random.standard_normal(shape).astype(dtype)
+    return {match["name"]: tensor_of(array, None, writes=True)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""`.pt2` archives: exported programs, which run anywhere, and AOTInductor packages, compiled for one kind of machine.
+
+The archive's content tells which it is. Inputs go by the names of `forward`'s arguments; a compiled package knows those
+that were given by keyword at its export, and the others go in the order of the settings. Outputs go by name where
+`forward` returns a dict, else by order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protos.errors import CallError, FailedPrecondition, Internal
+from protos.tensors import DATATYPES
+from runtime.formats import compiled, exported_program
+from runtime.formats.program import Program
+from runtime.formats.pytorch import array_of, check_declared, device_of, reason, silence, tensor_of, use_threads
+from runtime.model import NOTHING, Arrays, Parameters, TensorSpec, batched
+from runtime.repository import locate
+from runtime.settings import FILE, ModelSettings
+
+WELL_KNOWN = ("model.pt2",)
+
+
+def load(settings: ModelSettings, folder: Path) -> ExportedModel:
+    """Loads the archive of a model folder. Raises FailedPrecondition saying what is wrong with it or its settings."""
+    silence()
+    path = locate(folder, settings.uri, WELL_KNOWN)
+    try:
+        check_declared(settings)
+        device = device_of(settings)
+        return ExportedModel(_program(path, settings, device), settings, device)
+    except FailedPrecondition as error:
+        raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
+
+
+class ExportedModel:
+    """An exported program or a compiled package on one device."""
+
+    reads_parameters = False
+
+    def __init__(self, program: Program, settings: ModelSettings, device: torch.device) -> None:
+        self.name = settings.name
+        self.version = settings.version
+        self.platform = settings.platform or program.platform
+        self.inputs = settings.inputs
+        self.outputs = settings.outputs
+        self._order = program.input_order([spec.name for spec in settings.inputs])
+        names = [spec.name for spec in settings.outputs]
+        self._positions = list(zip(names, program.output_positions(names), strict=True))
+        self._run: Callable[[list[torch.Tensor]], Sequence[Any]] | None = program.run
+        self._device = None if device.type == "cpu" else device
+        self._writes = program.writes
+        self._threads = settings.options.threads
+        self._fewest = 0  # rows that the program takes; fewer are filled up
+        self._try_out(settings)
+
+    def run(self, arrays: Arrays, parameters: Parameters = NOTHING) -> Arrays:
+        """Runs the program. Raises Internal with what PyTorch says."""
+        if self._fewest and (rows := len(arrays[self._order[0]])) < self._fewest:
+            filled = {name: _filled(array, self._fewest) for name, array in arrays.items()}
+            return {name: array[:rows] for name, array in self._answer(filled).items()}
+        return self._answer(arrays)
+
+    def close(self) -> None:
+        """Drops the program, and with it its memory."""
+        self._run = None
+        if self._device is not None:
+            torch.cuda.empty_cache()
+
+    def _answer(self, arrays: Arrays) -> Arrays:
+        if self._run is None:
+            raise Internal("the model is closed")
+        use_threads(self._threads)
+        try:
+            values = self._run([tensor_of(arrays[name], self._device, writes=self._writes) for name in self._order])
+        except Exception as error:
+            raise Internal(reason(error)) from error
+        return {name: array_of(name, values[position]) for name, position in self._positions}
+
+    def _try_out(self, settings: ModelSettings) -> None:
+        """Finds the fewest rows that the program takes, and whether it writes to its inputs: nothing declares either.
+
+        PyTorch exports for two rows or more where it is not told otherwise. Raises FailedPrecondition when the program
+        takes one number of rows only, though any is declared.
+        """
+        free_size = settings.options.warm_up_size
+        if not batched(self) or settings.max_batch_size == 1:
+            self._try(1, free_size)
+            return
+        fewest = next((rows for rows in (1, 2) if self._takes(rows, free_size)), 2)
+        self._try(fewest, free_size)
+        if not self._takes(fewest + 1, free_size):
+            raise FailedPrecondition(
+                f"inputs: any number of rows is declared, and the program takes {fewest} only: export it with a "
+                f"dynamic first dimension, or declare a shape that begins with {fewest}"
+            )
+        self._fewest = fewest
+
+    def _takes(self, rows: int, free_size: int) -> bool:
+        try:
+            self._try(rows, free_size)
+        except CallError:
+            return False
+        return True
+
+    def _try(self, rows: int, free_size: int) -> None:
+        arrays = {spec.name: _example(spec, rows, free_size) for spec in self.inputs}
+        before = {name: array.tobytes() for name, array in arrays.items()}
+        try:
+            self._answer(arrays)
+        except CallError as error:
+            tried = ", ".join(f"{name!r} {list(array.shape)}" for name, array in arrays.items())
+            raise FailedPrecondition(
+                f"the program does not take its declared inputs, {tried}: {error.message}"
+            ) from error
+        self._writes = self._writes or any(array.tobytes() != before[name] for name, array in arrays.items())
+
+
+def _program(path: Path, settings: ModelSettings, device: torch.device) -> Program:
+    try:
+        with ZipFile(path) as archive:
+            names = [name.partition("/")[2] for name in archive.namelist()]  # all lie in one folder
+    except BadZipFile as error:
+        raise FailedPrecondition(f"{path.name} is not a PyTorch archive: {reason(error)}") from error
+    if any(name.startswith(compiled.FOLDER) for name in names):
+        return compiled.load_compiled(path, names, device)
+    if "constants.pkl" in names:
+        raise FailedPrecondition(f'{path.name} is TorchScript: its implementation is "runtime.TorchScriptModel"')
+    return exported_program.load_exported(path, settings.inputs, device)
+
+
+def _example(spec: TensorSpec, rows: int, free_size: int) -> NDArray[Any]:
+    shape = [size if size >= 0 else free_size if axis else rows for axis, size in enumerate(spec.shape)]
+    # Both signs, so that a rectifier in place shows; zeros where numbers may be places in a table.
+    if spec.datatype in ("FP16", "BF16", "FP32", "FP64"):
+        return np.linspace(-1, 1, int(np.prod(shape))).reshape(shape).astype(DATATYPES[spec.datatype])
+    return np.zeros(shape, DATATYPES[spec.datatype])
+
+
+def _filled(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    filled = np.zeros((rows, *array.shape[1:]), array.dtype)
+    filled[: len(array)] = array
+    return filled

@@ -1,0 +1,150 @@
+"""Our formats under a stock MLServer: `"implementation": "runtime.TorchScriptModel"` for `mlserver start`.
+
+Batching is ours, natural and with a queue limit. MLServer's own, where its settings ask for it, is in front of that and
+keeps its faults; its worker processes work too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlserver import MLModel
+from mlserver.errors import MLServerError
+from mlserver.types import (
+    InferenceRequest,
+    InferenceResponse,
+    MetadataModelResponse,
+    Parameters,
+    RequestInput,
+    ResponseOutput,
+)
+from numpy.typing import NDArray
+
+from protos.errors import CallError, Code, FailedPrecondition, InvalidArgument
+from protos.messages import ModelInferRequest
+from protos.tensors import DATATYPES, add_inputs, outputs_of
+from runtime import formats
+from runtime.batched import Batched
+from runtime.metrics import ModelMetrics
+from runtime.model import Model
+from runtime.settings import FILE, ModelSettings, read_settings
+from runtime.tensor_service import TensorService
+from runtime.warmup import warm_up
+
+_KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}  # of the values that a datatype's kind can hold
+
+
+class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
+    """A model of one of our formats, as MLServer's runtimes are."""
+
+    _service: TensorService | None = None  # MLServer also makes models that it does not load: workers do
+
+    async def load(self) -> bool:
+        try:
+            settings, folder = self._told()
+            model, seconds = await asyncio.to_thread(_prepared, settings, folder)
+        except CallError as error:
+            raise _refusal(error) from error
+        self._service = TensorService(Batched(model, settings, ModelMetrics(), seconds), settings, model.platform)
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        if self._service is None:
+            raise MLServerError(f"model {self.name!r} is not loaded", Code.INTERNAL.http)
+        request = ModelInferRequest(model_name=self.name)
+        try:
+            for tensor in payload.inputs:
+                add_inputs(request, {tensor.name: _array(tensor)}, raw=True)
+            for output in payload.outputs or []:
+                request.outputs.add(name=output.name)
+            response = await self._service.infer(request, None)
+        except CallError as error:
+            raise _refusal(error) from error
+        # Not by its NumpyCodec, which makes null of NaN, and then gRPC fails.
+        outputs = [
+            ResponseOutput(
+                name=output.name,
+                datatype=output.datatype,
+                shape=output.shape[:],
+                data=array.ravel().tolist(),
+                parameters=Parameters(content_type="np"),
+            )
+            for output, array in zip(response.outputs, outputs_of(response).values(), strict=True)
+        ]
+        return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
+
+    async def unload(self) -> bool:
+        service, self._service = self._service, None
+        if service is not None:
+            await service.close()
+        return True
+
+    async def metadata(self) -> MetadataModelResponse:
+        metadata = await super().metadata()
+        if self._service is not None and not metadata.platform:
+            metadata.platform = self._service.metadata().platform
+        return metadata
+
+    def _told(self) -> tuple[ModelSettings, Path]:
+        """What the settings file says, and its folder; name and version as MLServer has them."""
+        source = self.settings._source  # noqa: SLF001 - MLServer has no other way to the folder
+        if not source:
+            raise FailedPrecondition(f"model {self.name!r} comes without a {FILE}, which it is read from")
+        path = Path(source)
+        settings = read_settings(path, name=self.name, version=self.version or "")
+        for spec in (*settings.inputs, *settings.outputs):
+            if spec.datatype == "BF16":
+                raise FailedPrecondition(f"{path}: {spec.name!r} is BF16, which MLServer's types do not have")
+        return replace(settings, name=self.name, version=self.version or ""), path.parent
+
+
+def _prepared(settings: ModelSettings, folder: Path) -> tuple[Model, float]:
+    model = formats.load(settings, folder)
+    try:
+        return model, warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
+    except Exception:
+        model.close()
+        raise
+
+
+def _array(tensor: RequestInput) -> NDArray[Any]:
+    """The data of an input, flat or nested, as an array of its shape. A null, as MLServer writes NaN, is NaN."""
+    datatype, shape = str(getattr(tensor.datatype, "value", tensor.datatype)), list(tensor.shape)
+    dtype = DATATYPES.get(datatype)
+    if dtype is None:
+        raise InvalidArgument(f"input {tensor.name!r}: unknown datatype {datatype!r}")
+    data = getattr(tensor.data, "root", tensor.data)
+    if dtype.kind == "O":
+        values = np.array([each.encode() if isinstance(each, str) else each for each in data], np.object_)
+    else:
+        values = _numbers(tensor.name, data, datatype)
+    try:
+        return values.reshape(shape)
+    except ValueError:
+        raise InvalidArgument(f"input {tensor.name!r}: shape {shape} does not hold {values.size} elements") from None
+
+
+def _numbers(name: str, data: Any, datatype: str) -> NDArray[Any]:
+    dtype = DATATYPES[datatype]
+    try:
+        values = np.array(data)
+        if values.dtype.kind == "O" and dtype.kind == "f":
+            values = np.array(data, np.float64)  # nulls become NaN
+        if values.size and values.dtype.kind not in _KINDS[dtype.kind]:
+            raise TypeError
+        narrow = values.astype(dtype)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"input {name!r}: its data are not the values of one {datatype} tensor") from None
+    if dtype.kind in "iu" and (narrow != values).any():
+        limits = np.iinfo(dtype)
+        raise InvalidArgument(f"input {name!r}: {datatype} goes from {limits.min} to {limits.max}; its data do not")
+    return narrow
+
+
+def _refusal(error: CallError) -> MLServerError:
+    # MLServer's gRPC side knows 400, not 422, as INVALID_ARGUMENT.
+    return MLServerError(error.message, 400 if error.code is Code.INVALID_ARGUMENT else error.code.http)

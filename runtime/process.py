@@ -1,0 +1,105 @@
+"""One process that serves a folder of models: everything put together, served, drained and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from protos.serve import Listener, serve
+from runtime.crew import Crew, SharedService
+from runtime.devices import Devices
+from runtime.engine import Engine, State
+from runtime.metrics import Metrics
+from runtime.repository import Repository
+from runtime.server import RuntimeService, application
+from runtime.server_settings import ServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a process serves once all is loaded, and why it does not serve the rest."""
+
+    addresses: list[str]
+    served: list[str]
+    failed: list[tuple[str, str]]
+
+
+async def serve_models(
+    models: Path,
+    settings: ServerSettings,
+    binds: Sequence[str],
+    started: Callable[[Started], None],
+    crew: Crew | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, listening at `binds` to what the settings' listeners speak, in their order.
+
+    `started` is told once what was to be loaded at the start is. With a `crew` this is one of several processes. Raises
+    OSError, with the address as its file name, when one cannot be bound.
+    """
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    registry.register(Devices())
+    engine = Engine(Repository(models), Metrics(registry))
+    service = (
+        SharedService(engine, settings.server_name, crew) if crew else RuntimeService(engine, settings.server_name)
+    )
+    stop_tracing = _trace(service, settings)
+    loading = await engine.start_loading() if settings.load_models_at_startup else None
+    tasks: list[asyncio.Task[None]] = []
+
+    async def report(addresses: list[str]) -> None:
+        failed = await loading if loading is not None else []
+        served = dict.fromkeys(entry.name for entry in await engine.index() if entry.state is State.READY)
+        started(Started(addresses, list(served), [(entry.name, entry.reason) for entry in failed]))
+
+    def listening(addresses: list[str]) -> None:
+        tasks.append(asyncio.create_task(report(addresses)))
+
+    listeners = [
+        Listener(
+            application(
+                service,
+                registry,
+                speaks=speaks,
+                metrics_path=settings.metrics_endpoint or "",
+                gather=crew.scrape if crew else None,
+                max_message=settings.max_message,
+                pack=settings.gzip_enabled,
+            ),
+            bind,
+            settings.root_path,
+        )
+        for bind, (_, speaks) in zip(binds, settings.listeners(), strict=True)
+    ]
+    try:
+        if isinstance(service, SharedService):
+            await service.join(registry, loading)
+        await serve(*listeners, started=listening, stopping=service.stop)
+    finally:
+        await engine.close()
+        await asyncio.to_thread(stop_tracing)
+
+
+def set_up_log(*, debug: bool) -> None:
+    """Has the log written to standard error; with `debug`, all of ours."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    if debug:
+        for ours in ("protos", "runtime"):
+            logging.getLogger(ours).setLevel(logging.DEBUG)
+
+
+def _trace(service: RuntimeService, settings: ServerSettings) -> Callable[[], None]:
+    """Makes spans of the calls if the settings say where to; returns what sends the last of them."""
+    if not settings.tracing_server:
+        return lambda: None
+    from runtime.tracing import provider, traced
+
+    tracing = provider(settings.tracing_server, settings.server_name)
+    service.infer = traced(service.infer, tracing)  # type: ignore[assignment,method-assign]  # a layer around it
+    return tracing.shutdown

@@ -1,0 +1,77 @@
+"""A model's warm-up sample: inputs, and what the model answered to them before it left its maker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.errors import CallError, FailedPrecondition
+from protos.tensors import DATATYPES
+from runtime.model import Arrays, Model
+from runtime.warmup import NOISE
+
+FILE = "warm-up.npz"  # beside model-settings.json; arrays named inputs/NAME and outputs/NAME
+
+PART = 0.01  # of the largest value: by so much may another machine or device be off, as it rounds otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Arrays by name."""
+
+    inputs: Arrays
+    outputs: Arrays
+
+    def write(self, path: Path) -> None:
+        """Writes the file."""
+        named = {f"inputs/{name}": array for name, array in self.inputs.items()}
+        named |= {f"outputs/{name}": array for name, array in self.outputs.items()}
+        with path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **named)
+
+
+def read_sample(folder: Path, model: Model) -> Sample | None:
+    """The sample of a model's folder, if there is one. Raises FailedPrecondition when it is of another model."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+        inputs, outputs = (
+            # A datatype that NumPy does not have comes back as bytes.
+            {spec.name: found.pop(f"{kind}/{spec.name}").view(DATATYPES[spec.datatype]) for spec in specs}
+            for kind, specs in (("inputs", model.inputs), ("outputs", model.outputs))
+        )
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise FailedPrecondition(f"{path} is not a sample of this model: {error}") from error
+    return Sample(inputs, outputs)
+
+
+def check_sample(model: Model, sample: Sample) -> None:
+    """Raises FailedPrecondition unless the model answers as the sample says, but for rounding."""
+    try:
+        found = model.run(sample.inputs)
+    except CallError as error:
+        raise FailedPrecondition(f"the model does not take its warm-up sample: {error.message}") from error
+    for spec in model.outputs:
+        theirs, ours = sample.outputs[spec.name], found[spec.name]
+        if not _alike(theirs, ours, NOISE.get(spec.datatype)):
+            raise FailedPrecondition(
+                f"output {spec.name!r} is not what the warm-up sample says that the model answers; it was made from "
+                f"another version of the model, or this machine computes otherwise"
+            )
+
+
+def _alike(theirs: NDArray[np.generic], ours: NDArray[np.generic], noise: float | None) -> bool:
+    if theirs.shape != ours.shape:
+        return False
+    if noise is None:
+        return np.array_equal(theirs, ours)
+    expected, found = theirs.astype(np.float64), ours.astype(np.float64)
+    largest = np.abs(expected).max(initial=0, where=np.isfinite(expected))
+    return np.allclose(found, expected, rtol=0, atol=PART * largest + noise, equal_nan=True)
