@@ -172,8 +172,8 @@ def test_a_closed_model_says_so_and_holds_nothing(tmp_path):
     model.close()
     with pytest.raises(Internal, match="closed"):
         model.run({"x": np.zeros((1, 4), np.float32)})
-    gc.collect()
-    assert not [each for each in gc.get_objects() if isinstance(each, torch.jit.ScriptModule)]
+    gc.collect()  # by type: in a long run there are dead weak references, which are not to be asked
+    assert not [each for each in gc.get_objects() if issubclass(type(each), torch.jit.ScriptModule)]
 
 
 class NoForward(torch.nn.Module):
