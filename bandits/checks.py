@@ -25,7 +25,7 @@ def own_sums(sums: Vector, width: int) -> Vector:
     Raise ValueError unless their shape is [K, width] with at least one arm, and every number is finite.
     """
     own = np.array(sums, dtype=np.float64)
-    if own.ndim != 2 or own.shape[0] == 0 or own.shape[1] != width:  # noqa: PLR2004
+    if own.ndim != 2 or own.shape[0] == 0 or own.shape[1] != width:
         raise ValueError(f"sums: must have the shape [arms, {width}] with at least one arm, not {list(own.shape)}")
     broken = np.flatnonzero(~np.isfinite(own).all(axis=1))
     if broken.size:

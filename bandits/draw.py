@@ -92,7 +92,7 @@ def rendezvous(p: Vector, words: NDArray[np.uint64], key: bytes) -> int:
                 if score < least:
                     least = score
                     chosen = k
-    return chosen if abs(total - 1.0) <= 1e-9 else -1  # noqa: PLR2004
+    return chosen if abs(total - 1.0) <= 1e-9 else -1
 
 
 _meet = direct(rendezvous)

@@ -72,11 +72,11 @@ class Linear:
         for name, values in ("mean", self.mean), ("scale", self.scale):
             if len(values) not in {0, self.features}:
                 raise ValueError(f"{name}: must hold {self.features} numbers, one for each feature, not {len(values)}")
-            if not all(abs(value) < 1e100 for value in values):  # so that none of the limits is infinite  # noqa: PLR2004
+            if not all(abs(value) < 1e100 for value in values):  # so that none of the limits is infinite
                 raise ValueError(f"{name}: holds a number that is not finite, or not below 1e100")
-        if not all(value > 1e-100 for value in self.scale):  # noqa: PLR2004
+        if not all(value > 1e-100 for value in self.scale):
             raise ValueError("scale: holds a number that is not above 1e-100")
-        if not 1e-6 <= self.l2 <= 1e6:  # noqa: PLR2004
+        if not 1e-6 <= self.l2 <= 1e6:
             raise ValueError(f"l2: must lie between 1e-6 and 1e6, got {self.l2}")
         if self.expected is not None and not 0.0 <= self.expected <= 1.0:
             raise ValueError(f"expected: must lie in [0, 1], as every reward does, got {self.expected}")

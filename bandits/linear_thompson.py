@@ -171,7 +171,7 @@ class LinearThompson(Linear):
 
     def __post_init__(self) -> None:
         Linear.__post_init__(self)
-        if not 1e-6 <= self.v <= 1e6:  # noqa: PLR2004
+        if not 1e-6 <= self.v <= 1e6:
             raise ValueError(f"v: must lie between 1e-6 and 1e6, got {self.v}")
 
     def fit(self, sums: Vector) -> Fitted:

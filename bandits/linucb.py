@@ -95,7 +95,7 @@ class LinUCB(Linear):
 
     def __post_init__(self) -> None:
         Linear.__post_init__(self)
-        if not 0.0 <= self.alpha <= 1e6:  # noqa: PLR2004
+        if not 0.0 <= self.alpha <= 1e6:
             raise ValueError(f"alpha: must lie in [0, 1e6], got {self.alpha}")
 
     def fit(self, sums: Vector) -> Fitted:

@@ -108,10 +108,10 @@ def evaluate(
     for propensities below the floor, and for limits that are not above 0.
     """
     n = len(log)
-    if n < 2:  # noqa: PLR2004
+    if n < 2:
         raise ValueError("log: must have two rows at least, as one has no standard error")
     pi = all_arms(target, "target", log)
-    refuse(abs(pi.sum(axis=1) - 1.0) > 1e-6, "target", "the probabilities must have the sum 1")  # noqa: PLR2004
+    refuse(abs(pi.sum(axis=1) - 1.0) > 1e-6, "target", "the probabilities must have the sum 1")
     if log.allowed is not None:
         refuse((pi > 0.0) & ~log.allowed, "target", "an arm that was not allowed must have the probability 0")
     w = log.weights(pi)

@@ -101,4 +101,4 @@ def overlap_of(log: Log, target: Vector, weights: Vector) -> Overlap:
 def _arms(which: Mask, share: Vector) -> str:
     """Names by index those arms that the target wants, most wanted first."""
     wanted = [str(arm) for arm in np.argsort(-share, kind="stable") if which[arm] and share[arm] > 0.0]
-    return ", ".join(wanted[:5]) + (f" and {len(wanted) - 5} more" if len(wanted) > 5 else "")  # noqa: PLR2004
+    return ", ".join(wanted[:5]) + (f" and {len(wanted) - 5} more" if len(wanted) > 5 else "")

@@ -22,7 +22,7 @@ def ridge_predictions(log: Log, *, l2: float = 1.0, folds: int = 5) -> Vector:
     n = len(log)
     if not 0.0 < l2 < math.inf:
         raise ValueError(f"l2: must be above 0, got {l2}")
-    if not 2 <= folds <= n:  # noqa: PLR2004
+    if not 2 <= folds <= n:
         raise ValueError(f"folds: must be from 2 to the {n} rows of the log, got {folds}")
     x = _features(log)
     fold = np.arange(n) % folds

@@ -35,7 +35,7 @@ def kl_ucb_plus_index(n: float, s: float, t: float) -> float:
     limit = math.log1p((t - n) / n) / n
     if limit <= 0.0 or mean >= 1.0:
         return mean
-    if limit > 40.0:  # z is greater still  # noqa: PLR2004
+    if limit > 40.0:  # z is greater still
         return 1.0
     if mean <= 0.0:
         return -math.expm1(-limit)
@@ -51,7 +51,7 @@ def kl_ucb_plus_index(n: float, s: float, t: float) -> float:
         kl = (1.0 - mean) * z - mean * math.log1p(above / mean)
         step = (kl - limit) * q / above
         z -= step
-        if step * (1.0 - q) < 1e-13:  # noqa: PLR2004
+        if step * (1.0 - q) < 1e-13:
             break
     return q
 

@@ -120,7 +120,7 @@ class Classification:
     """[n], classes from 0 on."""
 
     def __post_init__(self) -> None:
-        if self.X.ndim != 2 or not self.X.size or not np.isfinite(self.X).all():  # noqa: PLR2004
+        if self.X.ndim != 2 or not self.X.size or not np.isfinite(self.X).all():
             raise ValueError("X: must be finite numbers of the shape [rows, features]")
         if self.y.shape != self.X.shape[:1] or not np.issubdtype(self.y.dtype, np.integer) or self.y.min() < 0:
             raise ValueError(f"y: must be {len(self.X)} integers from 0 on, one for each row of X")

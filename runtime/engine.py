@@ -20,12 +20,11 @@ from runtime.chain import Chain
 from runtime.ensemble import Ensemble
 from runtime.metrics import Metrics, ModelMetrics
 from runtime.model import Model, SharedModel
+from runtime.prepare import Load, prepare
 from runtime.repository import Found, Repository
-from runtime.sample import check_sample, read_sample
 from runtime.served import Servable, Served
-from runtime.settings import FILE, ChainOptions, EnsembleOptions, ModelSettings
+from runtime.settings import ChainOptions, EnsembleOptions, ModelSettings
 from runtime.tensor_service import TensorService
-from runtime.warmup import warm_up
 
 LOADERS = 2  # models loaded at a time: each takes a core, and twice its memory while the old one still serves
 ENSEMBLE_PLATFORM = "croupier_ensemble"
@@ -69,7 +68,7 @@ class Engine:
         repository: Repository,
         metrics: Metrics,
         *,
-        load: Callable[[ModelSettings, Path], Model | Servable] = formats.load_any,
+        load: Load[Model | Servable] = formats.load_any,
     ) -> None:
         self._repository = repository
         self._metrics = metrics
@@ -252,25 +251,10 @@ class Engine:
             case ChainOptions() as options:
                 return TensorService(Chain(options, self._part), settings, ENSEMBLE_PLATFORM)
         loop = asyncio.get_running_loop()
-        model, seconds = await loop.run_in_executor(self._loaders, self._prepare, settings, folder)
+        model, seconds = await loop.run_in_executor(self._loaders, prepare, self._load_model, settings, folder)
         if isinstance(model, Servable):
             return model
         return TensorService(Batched(model, settings, metrics, seconds), settings, model.platform)
-
-    def _prepare(self, settings: ModelSettings, folder: Path) -> tuple[Model | Servable, float]:
-        model = self._load_model(settings, folder)
-        if isinstance(model, Servable):
-            return model, 0.0
-        try:
-            seconds = warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
-            if sample := read_sample(folder, model):
-                check_sample(model, sample)
-            return model, seconds
-        except Exception as error:
-            model.close()
-            if isinstance(error, CallError):
-                raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
-            raise
 
     async def _unload(self, name: str) -> None:
         async with self._lock(name):

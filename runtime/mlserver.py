@@ -30,10 +30,9 @@ from protos.tensors import DATATYPES, add_inputs, outputs_of
 from runtime import formats
 from runtime.batched import Batched
 from runtime.metrics import ModelMetrics
-from runtime.model import Model
+from runtime.prepare import prepare
 from runtime.settings import FILE, ModelSettings, read_settings
 from runtime.tensor_service import TensorService
-from runtime.warmup import warm_up
 
 _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}  # of the values that a datatype's kind can hold
 
@@ -46,7 +45,7 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
     async def load(self) -> bool:
         try:
             settings, folder = self._told()
-            model, seconds = await asyncio.to_thread(_prepared, settings, folder)
+            model, seconds = await asyncio.to_thread(prepare, formats.load, settings, folder)
         except CallError as error:
             raise _refusal(error) from error
         self._service = TensorService(Batched(model, settings, ModelMetrics(), seconds), settings, model.platform)
@@ -100,15 +99,6 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
             if spec.datatype == "BF16":
                 raise FailedPrecondition(f"{path}: {spec.name!r} is BF16, which MLServer's types do not have")
         return replace(settings, name=self.name, version=self.version or ""), path.parent
-
-
-def _prepared(settings: ModelSettings, folder: Path) -> tuple[Model, float]:
-    model = formats.load(settings, folder)
-    try:
-        return model, warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
-    except Exception:
-        model.close()
-        raise
 
 
 def _array(tensor: RequestInput) -> NDArray[Any]:

@@ -188,7 +188,7 @@ def crossing(f: Callable[[float], float], below: float, above: float) -> float:
         if (f_new > 0.0) != (f_old > 0.0):
             old, other, f_old, f_other = other, old, f_other, f_old
         least = 2.0 * EPSILON * (abs(new) + smallest) / abs(other - new)
-        if least > 0.5:  # noqa: PLR2004
+        if least > 0.5:
             return new
         x = (new - other) / (old - other)
         y = (f_new - f_other) / (f_old - f_other)
@@ -226,7 +226,7 @@ def _where_reached(mixture: Mixture, v: float, alpha: float, start: float, most:
 
 def _log_twice_normal(z: float) -> float:
     """Logarithm of 2Φ(z)."""
-    if z > -30.0:  # noqa: PLR2004
+    if z > -30.0:
         return math.log(math.erfc(-z / math.sqrt(2.0)))
     y = 1.0 / (z * z)
     return -0.5 * z * z - math.log(-z * math.sqrt(math.pi / 2.0)) + math.log1p(-y * (1.0 - 3.0 * y * (1.0 - 5.0 * y)))

@@ -140,7 +140,7 @@ def bounded_difference(
 
 def _rows(rows: ArrayLike) -> Matrix:
     sums = np.asarray(rows, dtype=np.float64)
-    if sums.ndim != 2 or sums.shape[1] != TERMS or not np.isfinite(sums).all():  # noqa: PLR2004
+    if sums.ndim != 2 or sums.shape[1] != TERMS or not np.isfinite(sums).all():
         raise ValueError(f"row: must be the sum of terms, {TERMS} finite numbers")
     n, total, squares = sums[:, 0], sums[:, 1], sums[:, 2]
     slack = ROUNDING * (1.0 + n * squares)

@@ -105,9 +105,9 @@ def draw_rows(p: ArrayLike, arms: ArrayLike) -> Matrix:
     """
     shares = np.ascontiguousarray(p, dtype=np.float64)
     drawn = np.asarray(arms)
-    if shares.ndim != 2 or drawn.shape != shares.shape[:1] or (drawn.size and drawn.dtype.kind not in "iu"):  # noqa: PLR2004
+    if shares.ndim != 2 or drawn.shape != shares.shape[:1] or (drawn.size and drawn.dtype.kind not in "iu"):
         raise ValueError("p and arms: must have the shapes [n, K] and [n], with arms as indices")
-    if not ((shares >= 0.0).all() and (abs(shares.sum(axis=1) - 1.0) <= 1e-6).all()):  # noqa: PLR2004
+    if not ((shares >= 0.0).all() and (abs(shares.sum(axis=1) - 1.0) <= 1e-6).all()):
         raise ValueError("p: each row must be a distribution over the arms")
     if drawn.size and not 0 <= drawn.min() <= drawn.max() < shares.shape[1]:
         raise ValueError(f"arms: each must be an index from 0 to {shares.shape[1] - 1}")
@@ -144,7 +144,7 @@ def mean_weights(rows: ArrayLike) -> Vector:
 
 def _rows(rows: ArrayLike) -> Matrix:
     sums = np.asarray(rows, dtype=np.float64)
-    if sums.ndim != 2 or sums.shape[1] != WIDTH or not len(sums) or not np.isfinite(sums).all():  # noqa: PLR2004
+    if sums.ndim != 2 or sums.shape[1] != WIDTH or not len(sums) or not np.isfinite(sums).all():
         raise ValueError(f"rows: must be finite numbers of the shape [K, {WIDTH}]")
     if (sums[:, :5] < 0.0).any():
         raise ValueError("rows: a count or a sum of probabilities is below 0")

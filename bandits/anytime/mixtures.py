@@ -29,7 +29,7 @@ PRECISION = 2.0**-50  # a few roundings
 @number(F(F))
 def stirling_error(x: float) -> float:
     """Logarithm of Γ(x) less Stirling's formula (x - ½) ln x - x + ½ ln 2π, for x > 0."""
-    if x < 10.0:  # noqa: PLR2004
+    if x < 10.0:
         return math.lgamma(x) - (x - 0.5) * math.log(x) + x - HALF_LOG_2PI
     y = 1.0 / (x * x)
     return (1 / 12 - y * (1 / 360 - y * (1 / 1260 - y * (1 / 1680 - y * (1 / 1188 - y * (691 / 360360)))))) / x

@@ -182,7 +182,7 @@ def cuped(outcomes: ArrayLike, covariate: ArrayLike, *, slope: float | None = No
 def _finite(name: str, values: ArrayLike, n: int, *, at_least: int | None = None) -> Vector:
     """Float64 of shape [n], or [n, K] with K `at_least` so many."""
     array = np.ascontiguousarray(values, dtype=np.float64)
-    fits = array.shape == (n,) if at_least is None else array.ndim == 2 and len(array) == n  # noqa: PLR2004
+    fits = array.shape == (n,) if at_least is None else array.ndim == 2 and len(array) == n
     if not fits or (at_least is not None and array.shape[1] < at_least):
         wanted = f"[{n}]" if at_least is None else f"[{n}, {at_least} or more]"
         raise ValueError(f"{name}: must have the shape {wanted}, not {list(array.shape)}")
@@ -194,7 +194,7 @@ def _finite(name: str, values: ArrayLike, n: int, *, at_least: int | None = None
 def _learnt(sums: Matrix) -> Matrix:
     """Each arm's n, Σr and Σ(r - mean)², out of rows that begin with n, Σr and Σr²."""
     rows = np.array(sums, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] < 3 or not np.isfinite(rows).all():  # noqa: PLR2004
+    if rows.ndim != 2 or rows.shape[1] < 3 or not np.isfinite(rows).all():
         raise ValueError("sums: must be finite numbers of the shape [arms, 3 or more]: n, Σr and Σr² of each arm")
     n, total, squares = rows[:, :3].T
     around = squares - np.divide(total * total, n, out=np.zeros(len(n)), where=n > 0.0)

@@ -1,0 +1,38 @@
+"""From a model's folder to a model that has shown that it works: loaded, warmed up, compared with its sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from protos.errors import CallError, FailedPrecondition
+from runtime.model import Model
+from runtime.sample import check_sample, read_sample
+from runtime.served import Servable
+from runtime.settings import FILE, ModelSettings
+from runtime.warmup import warm_up
+
+Loaded = TypeVar("Loaded", bound=Model | Servable)
+Load = Callable[[ModelSettings, Path], Loaded]
+
+
+def prepare(load: Load[Loaded], settings: ModelSettings, folder: Path) -> tuple[Loaded, float]:
+    """The model that `load` makes of a folder, and the seconds that its fullest batch takes; 0 for a servable.
+
+    Blocks while it loads. Raises FailedPrecondition naming what is wrong, and whatever else `load` raises; a model that
+    failed is closed.
+    """
+    model = load(settings, folder)
+    if isinstance(model, Servable):
+        return model, 0.0
+    try:
+        seconds = warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
+        if sample := read_sample(folder, model):
+            check_sample(model, sample)
+        return model, seconds
+    except Exception as error:
+        model.close()
+        if isinstance(error, CallError):
+            raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
+        raise
