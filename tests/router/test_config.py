@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import pytest
 
@@ -9,6 +9,7 @@ from bandits import POLICIES, EpsilonGreedy, Split, Thompson
 from protos.errors import Code, Fault
 from router.config import (
     KINDS,
+    AnyPolicy,
     Arm,
     Config,
     EpsilonGreedyPolicy,
@@ -144,13 +145,13 @@ def test_yamls_anchors_and_merges_are_understood(path: Path):
 WRONG = {
     "nothing": ("", "expected a mapping with the key routes"),
     "a list": ("- routes", "expected a mapping with the key routes"),
-    "no routes": ("listen: 0.0.0.0:1", "routes: expected a mapping from names"),
+    "no routes": ("listen: 0.0.0.0:1", "required field `routes`"),
     "routes that are empty": ("routes: {}", "routes: at least one route is needed"),
-    "routes in a list": ("routes: [r]", "routes: expected a mapping from names"),
-    "a route that is nothing": ("routes: {r: }", "routes.r: expected a mapping with the key arms"),
-    "a route without arms": ("routes: {r: {sticky: true}}", "routes.r.arms: expected a mapping from names"),
+    "routes in a list": ("routes: [r]", "routes: Expected a mapping, got a list"),
+    "a route that is nothing": ("routes: {r: }", "routes.r: Expected a mapping, got nothing"),
+    "a route without arms": ("routes: {r: {sticky: true}}", "routes.r: .*required field `arms`"),
     "arms that are empty": ("routes: {r: {arms: {}}}", "routes.r.arms: at least one arm is needed"),
-    "an arm that is a name": ("routes: {r: {arms: {a: m}}}", "routes.r.arms.a: Expected `object`, got `str`"),
+    "an arm that is a name": ("routes: {r: {arms: {a: m}}}", "routes.r.arms.a: Expected a mapping, got a text"),
     "an arm without model": ("routes: {r: {arms: {a: {target: 'h:1'}}}}", "routes.r.arms.a: .* required field `model`"),
     "an empty model": ("routes: {r: {arms: {a: {model: ''}}}}", "routes.r.arms.a.model: must not be empty"),
     "a target without port": (
@@ -181,10 +182,10 @@ WRONG = {
     "a key given twice": (SMALL + "    sticky: true\n    sticky: false", "not YAML: the key 'sticky' is given twice"),
     "a route given twice": ("routes: {r: {}, r: {}}", "not YAML: the key 'r' is given twice"),
     "a key that is a list": ("routes: {[a]: 1}", "not YAML: a key must be a plain text"),
-    "a key that is a number": (SMALL + "7: 8", "a key is not a text; quote it"),
+    "a key that is a number": (SMALL + "7: 8", "7 is not a name: .*quoted if numeric"),
     "a key of weights that is a number": (
         SMALL + "    policy: {kind: split, weights: {1: 1}}",
-        "routes.r.policy.weights: a key is not a text; quote it",
+        "routes.r.policy.weights: 1 is not a name",
     ),
     "a key that YAML takes for true": ("routes: {on: {}}", "routes: True is not a name: .*quoted if numeric"),
     "no policy's kind": (
@@ -232,10 +233,13 @@ WRONG = {
         SMALL + "    reward: {high: 1.0e+200}",
         "routes.r.reward: low and high must be numbers from -1e[+]100 to 1e[+]100",
     ),
-    "a text for a number": (SMALL + "    reward: {high: much}", "routes.r.reward.high: Expected `float`, got `str`"),
-    "a number for a text": (SMALL + "    salt: 2024", "routes.r.salt: Expected `str`, got `int`"),
-    "a number for yes": (SMALL + "    sticky: 1", "routes.r.sticky: Expected `bool`, got `int`"),
-    "a fraction of a failure": (SMALL + "    guard: {failures: 1.5}", "routes.r.guard.failures: Expected `int`"),
+    "a text for a number": (SMALL + "    reward: {high: much}", "routes.r.reward.high: Expected a number, got a text"),
+    "a number for a text": (SMALL + "    salt: 2024", "routes.r.salt: Expected a text, got a whole number"),
+    "a number for yes": (SMALL + "    sticky: 1", "routes.r.sticky: Expected true or false, got a whole number"),
+    "a fraction of a failure": (
+        SMALL + "    guard: {failures: 1.5}",
+        "routes.r.guard.failures: Expected a whole number",
+    ),
     "no failures": (SMALL + "    guard: {failures: 0}", "routes.r.guard.failures: must be above 0, got 0"),
     "seconds below 0": (SMALL + "    guard: {seconds: -1}", "routes.r.guard.seconds: must be above 0"),
     "a longest that is shorter": (
@@ -306,6 +310,6 @@ def test_every_policy_can_be_configured(path: Path):
 
 
 def test_a_policys_settings_are_the_defaults_of_the_policy():
-    for kind in get_args(get_type_hints(Route)["policy"]):
+    for kind in get_args(AnyPolicy):
         if issubclass(kind, PlainPolicy):
             assert kind().build(["a", "b"]) == POLICIES[kind.__struct_config__.tag]()

@@ -165,7 +165,7 @@ async def test_reload_serves_the_file_of_now_or_says_why_not(fake: FakeRouter, o
     fake.write("routes: {momentum: {}}")
     answer = await ask(operators, "POST", "/reload")
     assert answer.status_code == 422
-    assert "routes.momentum.arms: expected a mapping" in answer.json()["error"]
+    assert "routes.momentum: Object missing required field `arms`" in answer.json()["error"]
     assert list(fake.routes.current) == ["momentum"]
     assert (await ask(operators, "GET", "/reload")).status_code == 405
 

@@ -1,0 +1,39 @@
+"""The configuration: one YAML file, read into frozen structs. Anything it does not know is refused.
+
+One file a topic; a struct refuses by itself what it cannot serve, and `reader.py` says where that stands.
+"""
+
+from __future__ import annotations
+
+from router.config.arm import Arm
+from router.config.guard import Guard
+from router.config.policies import (
+    AnyPolicy,
+    EpsilonGreedyPolicy,
+    PlainPolicy,
+    SplitPolicy,
+    ThompsonPolicy,
+)
+from router.config.reader import parse_config, read_config
+from router.config.reward import Metric, Range
+from router.config.route import KINDS, Route
+from router.config.service import Config
+from router.config.struct import GREATEST
+
+__all__ = [
+    "GREATEST",
+    "KINDS",
+    "AnyPolicy",
+    "Arm",
+    "Config",
+    "EpsilonGreedyPolicy",
+    "Guard",
+    "Metric",
+    "PlainPolicy",
+    "Range",
+    "Route",
+    "SplitPolicy",
+    "ThompsonPolicy",
+    "parse_config",
+    "read_config",
+]
