@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from benchmarks.conformance.asking import SENTENCE, Answer
-from benchmarks.conformance.requests import Case, Listed
+from benchmarks.conformance.answers import SENTENCE, Answer
+from benchmarks.conformance.language import Case, Known
 
 _ABSENT = "nothing"
 _SHOWN = 60  # characters of a value
@@ -27,12 +28,14 @@ def differences(theirs: list[Answer], ours: list[Answer]) -> list[str]:
 def _differences(theirs: Answer, ours: Answer) -> Iterator[str]:
     if theirs.status != ours.status:
         yield f"status: {theirs.status} -> {ours.status}"
-    if not ours.good and ours.body != {"error": SENTENCE}:
-        yield f"ours is refused without a sentence: {_short(ours.body)}"
-    # Of an answer and a refusal the rest cannot be compared.
-    if theirs.good == ours.good:
-        yield from _unlike("header ", theirs.headers, ours.headers)
-        yield from _unlike("", theirs.body, ours.body)
+    if not theirs.good or not ours.good:
+        # Of an answer and a refusal nothing else can be compared.
+        seen = SENTENCE if theirs.good else theirs.body
+        if seen != ours.body and not ours.good:
+            yield f"refusal: {seen} -> {ours.body}"
+        return
+    yield from _unlike("header ", theirs.headers, ours.headers)
+    yield from _unlike("", theirs.body, ours.body)
 
 
 def _unlike(where: str, theirs: Any, ours: Any) -> Iterator[str]:
@@ -40,16 +43,18 @@ def _unlike(where: str, theirs: Any, ours: Any) -> Iterator[str]:
         for key in sorted(theirs.keys() | ours.keys()):
             inside = f"{where}{key}" if not where or where.endswith(" ") else f"{where}.{key}"
             yield from _unlike(inside, theirs.get(key, _ABSENT), ours.get(key, _ABSENT))
-    elif _listed(theirs) and _listed(ours) and len(theirs) == len(ours):
-        for place, pair in enumerate(zip(theirs, ours, strict=True)):
+    elif _parts(theirs) and _parts(ours):
+        if len(theirs) != len(ours):
+            yield f"{where or 'body'}: {len(theirs)} -> {len(ours)} of them"
+        for place, pair in enumerate(zip(theirs, ours, strict=False)):
             yield from _unlike(f"{where}[{place}]", *pair)
-    elif theirs != ours or type(theirs) is not type(ours):
+    elif repr(theirs) != repr(ours):  # to Python 1, 1.0 and True are equal
         yield f"{where or 'body'}: {_short(theirs)} -> {_short(ours)}"
 
 
-def _listed(value: Any) -> bool:
-    """Whether a list is one of parts, and not one of numbers."""
-    return isinstance(value, list) and all(isinstance(each, dict | list) for each in value)
+def _parts(value: Any) -> bool:
+    """Whether a value is a list of parts, and not one of numbers."""
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _short(value: Any) -> str:
@@ -57,13 +62,28 @@ def _short(value: Any) -> str:
     return said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
 
 
-def judged(case: Case, seen: list[str], everywhere: tuple[Listed, ...]) -> tuple[list[str], list[Listed], list[Listed]]:
-    """Of the differences seen those that nobody listed; those that were listed and seen; those no longer seen."""
-    met = [each for each in (*case.differs, *everywhere) if any(matches(each, line) for line in seen)]
-    unlisted = [line for line in seen if not any(matches(each, line) for each in met)]
-    return unlisted, met, [each for each in case.differs if each not in met]
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a case: the differences seen, each with what is known of it, and the known ones not seen."""
+
+    case: Case
+    seen: list[tuple[str, Known | None]]
+    gone: list[Known]
+
+    @property
+    def unlisted(self) -> list[str]:
+        """The differences that nobody knew of."""
+        return [line for line, known in self.seen if known is None]
 
 
-def matches(listed: Listed, line: str) -> bool:
-    """Whether a listed difference is the one of a line. Brackets are no pattern here."""
-    return fnmatchcase(line, listed.seen.replace("[", "[[]"))
+def judged(case: Case, lines: list[str], everywhere: Sequence[Known]) -> Verdict:
+    """The differences of a case, held against those that are known of it and of all."""
+    known = (*case.differs, *everywhere)
+    seen = [(line, next((each for each in known if _is(each, line)), None)) for line in lines]
+    met = [each for _, each in seen]
+    return Verdict(case, seen, [each for each in case.differs if each not in met])
+
+
+def _is(known: Known, line: str) -> bool:
+    # Brackets are no pattern here.
+    return any(fnmatchcase(line, pattern.replace("[", "[[]")) for pattern in known.seen)

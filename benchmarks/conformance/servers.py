@@ -9,19 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.conformance.models import LATER, MODELS, write
-from benchmarks.process import Server, free_port, server
+from benchmarks.conformance.models import LATER, MODELS, OURS, write
+from benchmarks.process import free_port, server
 
 
 @dataclass(frozen=True)
 class Target:
     """Where a server answers, HOST:PORT."""
 
-    name: str
     rest: str
     grpc: str
     metrics: str
-    process: Server
 
 
 @contextmanager
@@ -36,19 +34,19 @@ def stock(folder: Path) -> Iterator[Target]:
     with server(command, folder / "log", folder=models) as process:
         for path in MODELS:
             process.wait_for(rf"Loaded model '{path.partition('/')[0]}' successfully")
-        process.wait_for("Uvicorn running on .*:%d" % ports["http_port"])
+        process.wait_for(f"Uvicorn running on .*:{ports['http_port']}")
         write(models, LATER, theirs=True)
         http, grpc, metrics = (f"127.0.0.1:{port}" for port in ports.values())
-        yield Target("mlserver", http, grpc, metrics, process)
+        yield Target(http, grpc, metrics)
 
 
 @contextmanager
 def ours(folder: Path) -> Iterator[Target]:
     """`croupier runtime`, all on one port."""
     models = folder / "models"
-    write(models, MODELS, theirs=False)
+    write(models, MODELS | OURS, theirs=False)
     command = [sys.executable, "-m", "runtime", str(models), "--port", "0"]
     with server(command, folder / "log") as process:
         address = process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1]
         write(models, LATER, theirs=False)
-        yield Target("runtime", address, address, address, process)
+        yield Target(address, address, address)

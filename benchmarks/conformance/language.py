@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,11 +25,12 @@ class Rest:
     body: bytes | None = None
     headers: Headers = field(default_factory=dict)
     method: str = ""
+    chunked: bool = False
 
 
 @dataclass(frozen=True)
 class Grpc:
-    """A call, of one message or of a stream of them."""
+    """A call, of one message or of a stream of them; a method is of the V2 service, or a whole path."""
 
     method: str
     bodies: Sequence[bytes]
@@ -51,20 +51,25 @@ Request = Rest | Grpc | Together
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A known difference: what is seen, as `compare` says it, with * for anything; and why it is right."""
+class Known:
+    """A known difference: why it is right, and what is seen of it, in one of these ways; * stands for anything."""
 
-    seen: str
     why: str
+    seen: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A request, and the differences that its answers must show, beside those that are `EVERYWHERE`."""
+    """A request, and the differences that its answers must show, beside those that are known of all answers."""
 
     name: str
     request: Request
-    differs: tuple[Listed, ...] = ()
+    differs: tuple[Known, ...]
+
+
+def case(name: str, request: Request, *differs: Known) -> Case:
+    """A line of the table."""
+    return Case(name, request, differs)
 
 
 def get(path: str, **headers: str) -> Rest:
@@ -83,15 +88,10 @@ def infer(model: str, *inputs: dict[str, Any], **more: Any) -> Rest:
     return post(f"/models/{model}/infer", {"inputs": list(inputs), **more})
 
 
-def x(datatype: str, shape: list[int], data: Any, name: str = "x", **parameters: Any) -> dict[str, Any]:
+def x(datatype: str, shape: list[Any], data: Any, name: str = "x", **parameters: Any) -> dict[str, Any]:
     """A tensor in JSON."""
     told = {"name": name, "datatype": datatype, "shape": shape, "data": data}
     return {**told, "parameters": parameters} if parameters else told
-
-
-def zipped(request: Rest) -> Rest:
-    """The same request, its body in gzip."""
-    return Rest(request.path, gzip.compress(request.body or b""), {**request.headers, "content-encoding": "gzip"})
 
 
 def call(method: str, **fields: Any) -> Grpc:
@@ -102,7 +102,9 @@ def call(method: str, **fields: Any) -> Grpc:
 def ask(model: str, *, raw: bool = False, version: str = "", **arrays: Any) -> ModelInferRequest:
     """An inference request for arrays or lists of numbers, the latter as FP32."""
     request = ModelInferRequest(model_name=model, model_version=version)
-    given = {name: each if isinstance(each, np.ndarray) else np.array(each, np.float32) for name, each in arrays.items()}
+    given = {
+        name: each if isinstance(each, np.ndarray) else np.array(each, np.float32) for name, each in arrays.items()
+    }
     add_inputs(request, given, raw=raw)
     return request
 
@@ -120,7 +122,7 @@ def send(*requests: ModelInferRequest, compressed: bool = False, stream: bool = 
 
 
 def _message(method: str, fields: dict[str, Any]) -> Message:
-    message: Message = getattr(messages, f"{method}Request")(**fields)
+    message: Message = getattr(messages, f"{method.rpartition('/')[2]}Request")(**fields)
     return message
 
 

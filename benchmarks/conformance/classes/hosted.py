@@ -1,0 +1,71 @@
+"""Models written for MLServer, which both servers run as they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec, StringCodec
+from mlserver.errors import InferenceError, ModelParametersMissing
+from mlserver.handlers import custom_handler
+from mlserver.types import InferenceRequest, InferenceResponse, Parameters
+
+
+class _Hosted(MLModel):  # type: ignore[misc]  # MLServer ships no types
+    def answer(self, outputs: list[Any], **parameters: Any) -> InferenceResponse:
+        told = Parameters(**parameters) if parameters else None
+        return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs, parameters=told)
+
+
+class Tells(_Hosted):
+    """What reached it: the first input as its codec decoded it, and the request's parameters and headers."""
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        first = payload.inputs[0]
+        match first.name:
+            case "wrong":
+                raise InferenceError("a wrong input")
+            case "worse":
+                raise ModelParametersMissing(self.name)
+            case "worst":
+                raise KeyError(first.name)
+        decoded = self.decode(first, default_codec=NumpyCodec)
+        parameters = payload.parameters.model_dump() if payload.parameters else {}
+        headers = parameters.pop("headers", None) or {}
+        told = {
+            "kind": type(decoded).__name__,
+            "values": repr(decoded.values.tolist() if hasattr(decoded, "values") else list(decoded)),
+            "parameters": repr(sorted(parameters.items())),
+            "header": headers.get("x-told", ""),
+        }
+        outputs = [StringCodec.encode_output(name, [text]) for name, text in told.items()]
+        return self.answer(outputs, flag=True, number=3, text="yes")
+
+
+class Doubles(_Hosted):
+    """y = 2 x, in basis points."""
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        x = self.decode(payload.inputs[0], default_codec=NumpyCodec)
+        y = NumpyCodec.encode_output("y", 2 * x)
+        y.parameters = Parameters(content_type="np", unit="bp")
+        return self.answer([y])
+
+
+class Special(Doubles):
+    """What only MLServer's own server understands: a header, a stream of two answers, an endpoint."""
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        doubled = await super().predict(payload)
+        doubled.parameters = Parameters(headers={"x-told": "yes"})
+        return doubled
+
+    async def predict_stream(self, payloads: AsyncIterator[InferenceRequest]) -> AsyncIterator[InferenceResponse]:
+        async for payload in payloads:
+            for _ in range(2):
+                yield await super().predict(payload)
+
+    @custom_handler(rest_path="/v2/special", rest_method="GET")  # type: ignore[untyped-decorator]
+    async def special(self) -> dict[str, str]:
+        return {"special": self.name}
