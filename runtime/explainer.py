@@ -1,0 +1,75 @@
+"""What explains a model, made and tried out when the model is loaded."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from protos.errors import CallError, FailedPrecondition, InvalidArgument
+from runtime.explain import BASELINE, DELTA, FLOATS, Explainer, Question, attributions
+from runtime.model import Differentiable, Model
+from runtime.settings import ExplainOptions, ModelSettings
+from runtime.warmup import NOISE, PAIR, TOLERANCE, example
+
+STEPS = 2  # show that it works
+
+
+def explainer_of(model: Model, settings: ModelSettings) -> Explainer | None:
+    """What explains a model, tried out; None where its settings do not ask for it.
+
+    Blocks while PyTorch's graphs are built. Raises FailedPrecondition saying why a model cannot be explained.
+    """
+    options = settings.options.explained
+    if options is None:
+        return None
+    try:
+        return _explainer(model, settings, options)
+    except CallError as error:
+        raise FailedPrecondition(f"parameters.extra.explain: {error.message}") from error
+
+
+def _explainer(model: Model, settings: ModelSettings, options: ExplainOptions) -> Explainer:
+    if not isinstance(model, Differentiable):
+        raise FailedPrecondition(f"{model.platform} has no gradients; TorchScript and exported programs have")
+    for spec in (*model.inputs, *model.outputs):
+        if spec.shape[:1] != (-1,):
+            raise FailedPrecondition(f"rows are explained, and {spec.name!r} has none: its shape begins with no -1")
+    named = [BASELINE, DELTA, *(attributions(spec.name) for spec in model.inputs), *(out.name for out in model.outputs)]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise FailedPrecondition(f"two outputs would be named {twice!r}; rename the tensor of the model")
+    from runtime.formats.integrated_gradients import IntegratedGradients  # PyTorch and Captum: only where wanted
+
+    explainer = IntegratedGradients(model.differentiable(), model, settings, options.baseline)
+    _try_out(explainer, model, settings)
+    return explainer
+
+
+def _try_out(explainer: Explainer, model: Model, settings: ModelSettings) -> None:
+    """Baseline, attributions and delta must add up to what the model answers, for an output at least."""
+    rng = np.random.default_rng(0)
+    arrays = {spec.name: example(spec, PAIR, settings.options.warm_up_size, rng) for spec in model.inputs}
+    answer = model.run(arrays)
+    refused = InvalidArgument("no output is of floating point")
+    explained = False
+    for spec in model.outputs:
+        if spec.datatype not in FLOATS:
+            continue
+        question = Question(spec.name, (0,) * (len(spec.shape) - 1), STEPS)
+        try:
+            told = explainer.explain(arrays, question, lambda: None)
+        except InvalidArgument as error:
+            refused = error
+            continue
+        explained = True
+        found = told[BASELINE] - told[DELTA]
+        for each in model.inputs:
+            if each.datatype in FLOATS:
+                found = found + told[attributions(each.name)].reshape(PAIR, -1).sum(1, dtype=np.float64)
+        expected = answer[spec.name].reshape(PAIR, -1)[:, 0].astype(np.float64)
+        margin = TOLERANCE * np.abs(expected).max(initial=0) + NOISE[spec.datatype]
+        if not np.allclose(found, expected, rtol=0, atol=margin, equal_nan=True):
+            raise FailedPrecondition(
+                f"what explains {question.target} does not add up to the model's answer: a row depends on the others, "
+                f"or on chance"
+            )
+    if not explained:
+        raise refused
