@@ -99,6 +99,20 @@ class AlreadyExists(CallError):
     fault = Fault.CLIENT
 
 
+class PermissionDenied(CallError):
+    """Known, but not allowed to do this."""
+
+    code = Code.PERMISSION_DENIED
+    fault = Fault.CLIENT
+
+
+class Unauthenticated(CallError):
+    """Nobody knows who asks."""
+
+    code = Code.UNAUTHENTICATED
+    fault = Fault.CLIENT
+
+
 class FailedPrecondition(CallError):
     """Nothing is wrong with the request, but what it needs is broken: a model that does not load."""
 

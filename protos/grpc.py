@@ -75,13 +75,16 @@ class Metadata(Mapping[str, str]):
 class Rpc:
     """One call as the edge saw it, and what goes back beside the message."""
 
-    __slots__ = ("deadline", "headers", "metadata", "trailing")
+    __slots__ = ("deadline", "headers", "metadata", "rest", "trailing")
 
-    def __init__(self, headers: list[tuple[bytes, bytes]], deadline: float | None = None) -> None:
+    def __init__(
+        self, headers: list[tuple[bytes, bytes]], deadline: float | None = None, *, rest: bool = False
+    ) -> None:
         self.headers = headers
         self.metadata = Metadata(headers)
         self.deadline = deadline  # on the event loop's clock; None: the caller waits for ever
         self.trailing: list[tuple[str, str]] = []
+        self.rest = rest  # it came by REST, and not by gRPC
 
 
 Unary = Callable[[bytes, Rpc], Awaitable[bytes]]
@@ -140,6 +143,11 @@ class GrpcApp:
             _log.exception("%s failed", scope["path"])
             rpc.trailing.clear()  # it may be what could not be sent
             await reply.fail(Internal("internal error; the server's log has the traceback"))
+
+
+async def refuse(error: CallError, send: Send) -> None:
+    """Answers a call that no method has seen."""
+    await _Reply(send, Rpc([])).fail(error)
 
 
 async def _answer(method: Unary | Stream, reader: Reader, rpc: Rpc, reply: _Reply) -> None:
@@ -224,4 +232,6 @@ def encode_message(text: str) -> bytes:
     """A status message as `grpc-message` wants it: percent-encoded UTF-8. A very long one is cut short."""
     if len(text) > _MESSAGE_LENGTH:
         text = text[:_MESSAGE_LENGTH] + "..."
+    if text.isascii() and text.isprintable() and "%" not in text:
+        return text.encode("ascii")  # as `quote` would, in a tenth of its time
     return quote(text, safe=_PRINTABLE, errors="replace").encode("ascii")

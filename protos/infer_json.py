@@ -145,6 +145,13 @@ def parameters_of(parameters: Any) -> dict[str, Any]:
     return {name: getattr(value, str(value.WhichOneof("parameter_choice")), None) for name, value in parameters.items()}
 
 
+def tell(parameters: Any, values: Mapping[str, Any]) -> None:
+    """Adds to a protobuf map of InferParameter what it has a word for: not lists, objects and null."""
+    for name, value in values.items():
+        if choice := _CHOICES.get(type(value)):
+            setattr(parameters[name], choice, value)
+
+
 def _told(parameters: Any) -> dict[str, Any]:
     return {"parameters": parameters_of(parameters)} if parameters else {}
 

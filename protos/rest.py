@@ -6,22 +6,23 @@ Whatever goes wrong is answered with {"error": "a sentence"}.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from protos import binary
 from protos.content import TENSORS, Body, Packing, accepted
 from protos.errors import CallError, InvalidArgument
-from protos.grpc import Rpc
+from protos.grpc import Rpc, Streaming
 from protos.infer_json import BINARY, Form, body_of, parameters_of, request_of
 from protos.messages import ModelInferResponse, ModelMetadataResponse, as_dict
-from protos.v2 import TritonService, V2Service, load_model, unload_model
+from protos.v2 import TritonService, V2Service, load_model, one_by_one, unload_model
 
 _log = logging.getLogger(__name__)
 
@@ -38,30 +39,45 @@ class _Repository(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, bool | int | str] = {}
 
 
-def v2_routes(service: V2Service, triton: TritonService | None = None) -> list[Route]:
-    """The REST endpoints of `service`. The trailing metadata of an inference becomes headers of its response."""
+def v2_routes(
+    service: V2Service,
+    triton: TritonService | None = None,
+    admit: Callable[[str, str], None] = lambda _model, _version: None,
+    stream: Streaming | None = None,
+) -> list[Route]:
+    """The REST endpoints of `service`. The trailing metadata of an inference becomes headers of its response.
+
+    `stream` answers a stream of inference requests, which is one request here, otherwise than by one answer.
+
+    `admit` is asked before the body of an inference is read, which may take longer than to run the model; it raises a
+    CallError where there is no such model, or it has no time.
+    """
+    answers = stream or one_by_one(service)
 
     async def infer(request: Request) -> Response:
         """Asks a model; tensors are JSON, or bytes behind it."""
-        return await inferred(request, _whole)
-
-    async def infer_stream(request: Request) -> Response:
-        """Asks a model; the answer, in JSON, is the one event of a stream."""
-        return await inferred(request, _event)
-
-    async def inferred(request: Request, respond: Callable[[bytes, int | None], Response]) -> Response:
-        rpc = Rpc(request.scope["headers"])
+        rpc = Rpc(request.scope["headers"], rest=True)
         try:
             asked, form = await asked_of(request, rpc)
-            response = respond(*body_of(ModelInferResponse.FromString(await service.infer(asked, rpc)), form))
+            response = _whole(*body_of(ModelInferResponse.FromString(await service.infer(asked, rpc)), form))
         except CallError as error:
             response = refusal(error)
-        for name, value in rpc.trailing:
-            response.headers.append(name, value)
-        return response
+        return _with_headers(response, rpc)
+
+    async def infer_stream(request: Request) -> Response:
+        """Asks a model; its answers, in JSON, are the events of a stream."""
+        rpc = Rpc(request.scope["headers"], rest=True)
+        try:
+            asked, form = await asked_of(request, rpc)
+            response = await _streamed(answers(_only(asked), rpc), form)
+        except CallError as error:
+            response = refusal(error)
+        return _with_headers(response, rpc)
 
     async def asked_of(request: Request, rpc: Rpc) -> tuple[bytes, Form]:
         body, (model, version) = await request.body(), _model(request)
+        if version or b"model_version" not in body:  # which may name another than the newest
+            admit(model, version)
         given = next((value for name, value in rpc.headers if name == binary.HEADER), None)
         size = None if given is None else binary.json_size(given, body)
         if size != 0:
@@ -104,7 +120,8 @@ def v2_routes(service: V2Service, triton: TritonService | None = None) -> list[R
     async def index(request: Request) -> Response:
         """The models of the repository and their states."""
         told = await service.index(ready=_read(await request.body(), _Index, "an index request").ready)
-        return answer([as_dict(each) for each in told.models])
+        # A model without a version has none, rather than an empty one.
+        return answer([{k: v for k, v in as_dict(each).items() if v or k != "version"} for each in told.models])
 
     async def load(request: Request) -> Response:
         """Loads or reloads a model."""
@@ -128,6 +145,9 @@ def v2_routes(service: V2Service, triton: TritonService | None = None) -> list[R
         *_versioned("", model),
         *_versioned("/ready", model_ready),
         *_versioned("/infer_stream", infer_stream, "POST"),
+        # MLServer's other names for the same.
+        *_versioned("/generate", infer, "POST"),
+        *_versioned("/generate_stream", infer_stream, "POST"),
         Route("/v2/repository/index", index, methods=["POST"]),
         Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
         Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
@@ -218,10 +238,44 @@ def _whole(body: bytes, json_size: int | None) -> Response:
     return Response(body, media_type=TENSORS, headers={binary.HEADER.decode(): str(json_size)})
 
 
-def _event(body: bytes, json_size: int | None) -> Response:
-    if json_size is not None:
-        raise InvalidArgument("bytes do not travel in events: leave binary_data out, or ask infer")
-    return Response(b"data: " + body + b"\n\n", media_type="text/event-stream")
+async def _only(asked: bytes) -> AsyncIterator[bytes]:
+    yield asked
+
+
+async def _streamed(answers: AsyncGenerator[bytes, None], form: Form) -> Response:
+    """Answers as events. What goes wrong before the first is raised, as the status can still say it."""
+    events = _events(answers, form)
+    first = await anext(events, b"")
+
+    async def begun() -> AsyncIterator[bytes]:
+        yield first
+        async with aclosing(events):
+            try:
+                async for event in events:
+                    yield event
+            except CallError as error:
+                yield _event(msgspec.json.encode({"error": error.message}))
+
+    return StreamingResponse(begun(), media_type="text/event-stream")
+
+
+async def _events(answers: AsyncGenerator[bytes, None], form: Form) -> AsyncGenerator[bytes, None]:
+    async with aclosing(answers):
+        async for answer in answers:
+            body, json_size = body_of(ModelInferResponse.FromString(answer), form)
+            if json_size is not None:
+                raise InvalidArgument("bytes do not travel in events: leave binary_data out, or ask infer")
+            yield _event(body)
+
+
+def _event(body: bytes) -> bytes:
+    return b"data: " + body + b"\n\n"
+
+
+def _with_headers(response: Response, rpc: Rpc) -> Response:
+    for name, value in rpc.trailing:
+        response.headers.append(name, value)
+    return response
 
 
 async def _not_there(request: Request) -> Response:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from h2corn import Config, Server
@@ -19,6 +21,9 @@ Asgi = Callable[
 ]
 
 DRAIN_SECONDS = 30.0
+RENEW_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
 
 _INHERITED = "fd://"
 _BACKLOG = 1024  # connections that wait to be accepted
@@ -41,16 +46,31 @@ def one_port(grpc: GrpcApp, rest: Asgi) -> Asgi:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """The PEM files of a port that speaks TLS. With `client_ca`, clients must show one signed by it."""
+
+    certificate: str
+    key: str
+    client_ca: str = ""
+
+    def stamps(self) -> tuple[tuple[int, int], ...]:
+        """Changes when a file is renewed. Raises OSError when one is gone."""
+        found = [Path(each).stat() for each in (self.certificate, self.key, self.client_ca) if each]
+        return tuple((each.st_mtime_ns, each.st_ino) for each in found)
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """An application and where it listens.
 
-    `bind` is "HOST:PORT", port 0 for any free one, or "fd://N" for a bound socket that was inherited. A proxy in front
-    may have its paths begin with `root_path`.
+    `bind` is "HOST:PORT", port 0 for any free one, or "fd://N" for a bound socket that was inherited; it is closed
+    when it is time to drain. A proxy in front may have its paths begin with `root_path`.
     """
 
     app: Asgi
     bind: str
     root_path: str = ""
+    tls: Certificate | None = None
 
 
 async def serve(
@@ -59,62 +79,137 @@ async def serve(
     stopping: Callable[[], None] = lambda: None,
     reload: Callable[[], Coroutine[Any, Any, None]] | None = None,
     drain_seconds: float = DRAIN_SECONDS,
+    renew_seconds: float = RENEW_SECONDS,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the calls in flight and returns.
 
     `started` gets the address of each listener once all of them accept. `stopping` runs before the listeners close:
-    the place to turn readiness off. `reload` runs on SIGHUP. Raises OSError, with the address as its file name, when
-    one cannot be bound.
+    the place to turn readiness off. `reload` runs on SIGHUP. Certificates are looked at every `renew_seconds`; a
+    renewed one is served to new connections, and those from before are finished. Raises OSError, with the address as
+    its file name, when one cannot be bound, and ValueError for a certificate that is none.
     """
     loop = asyncio.get_running_loop()
-    for listener in listeners:
-        if listener.bind.startswith(_INHERITED):
-            with socket.socket(fileno=os.dup(int(listener.bind.removeprefix(_INHERITED)))) as inherited:
-                inherited.listen(_BACKLOG)
-    servers = [
-        Server(
-            listener.app,
-            Config(
-                bind=(listener.bind,),
-                root_path=listener.root_path,
-                grpc=True,
-                access_log=False,
-                lifespan="off",
-                max_concurrent_streams=1000,
-                timeout_graceful_shutdown=drain_seconds,
-            ),
-        )
-        for listener in listeners
-    ]
+    ports = [_Port(listener, drain_seconds) for listener in listeners]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if reload is not None:
         loop.add_signal_handler(signal.SIGHUP, _Background(reload))
 
-    serving = [asyncio.create_task(server.serve()) for server in servers]
     stopped = asyncio.create_task(stop.wait())
+    work: list[asyncio.Task[Any]] = [stopped]
     try:
-        await asyncio.gather(*map(_started, servers, listeners))
-        started([server.addresses[0] for server in servers])
-        await asyncio.wait([stopped, *serving], return_when=asyncio.FIRST_COMPLETED)
+        addresses = await asyncio.gather(*(port.open() for port in ports))
+        started(addresses)
+        work += [asyncio.create_task(port.ended()) for port in ports]
+        work += [asyncio.create_task(port.renew(renew_seconds)) for port in ports if port.listener.tls]
+        await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping()
-        stopped.cancel()
-        for server in servers:
-            server.shutdown()
+        for task in work:
+            task.cancel()
         # All of them: one that is left halfway would keep the event loop from closing.
-        ended = await asyncio.gather(*serving, return_exceptions=True)
+        ended = await asyncio.gather(*(port.close() for port in ports), return_exceptions=True)
     for outcome in ended:
         if isinstance(outcome, BaseException):
             raise outcome
 
 
-async def _started(server: Server, listener: Listener) -> None:
+class _Port:
+    """A listening socket, and the servers that take connections from it: one, and older ones that drain."""
+
+    def __init__(self, listener: Listener, drain_seconds: float) -> None:
+        self.listener = listener
+        self._drain_seconds = drain_seconds
+        self._socket = _socket_of(listener)
+        self._servers: dict[Server, asyncio.Task[None]] = {}  # the last one takes connections
+        self._stamps = listener.tls.stamps() if listener.tls else None
+
+    async def open(self) -> str:
+        """Serves; returns the address. Raises OSError, with the address as its file name, when it cannot be bound."""
+        if self._socket is not None:
+            self._socket.listen(_BACKLOG)
+        server = await self._begin()
+        return server.addresses[0].removeprefix("https://").removeprefix("http://")
+
+    async def ended(self) -> None:
+        """Returns when nobody takes connections any more, or raises why."""
+        ended: set[asyncio.Task[None]] = set()
+        while (current := list(self._servers.values())[-1]) not in ended:
+            ended, _ = await asyncio.wait([current])
+
+    async def renew(self, seconds: float) -> None:
+        """Looks at the certificate every `seconds`, and serves it anew when it has changed."""
+        while self.listener.tls:
+            await asyncio.sleep(seconds)
+            try:
+                stamps = self.listener.tls.stamps()
+                if stamps != self._stamps:
+                    old = list(self._servers)[-1]
+                    await self._begin()
+                    self._stamps = stamps
+                    old.shutdown()
+                    _log.info("%s: the certificate was renewed", self.listener.bind)
+            except (OSError, ValueError) as error:  # half of it is there yet, say
+                _log.error("%s: the certificate cannot be renewed, the old one stays: %s", self.listener.bind, error)
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.shutdown()
+        if self._socket is not None:
+            with suppress(OSError):  # on Linux, whoever comes now goes to other processes; not every system can do so
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.close()
+        ended = await asyncio.gather(*self._servers.values(), return_exceptions=True)
+        for outcome in ended:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _begin(self) -> Server:
+        listener, tls = self.listener, self.listener.tls
+        server = Server(
+            listener.app,
+            Config(
+                bind=(listener.bind if self._socket is None else f"{_INHERITED}{self._socket.fileno()}",),
+                root_path=listener.root_path,
+                certfile=Path(tls.certificate) if tls else None,
+                keyfile=Path(tls.key) if tls else None,
+                ca_certs=Path(tls.client_ca) if tls and tls.client_ca else None,
+                cert_reqs="required" if tls and tls.client_ca else "none",
+                grpc=True,
+                access_log=False,
+                lifespan="off",
+                max_concurrent_streams=1000,
+                timeout_graceful_shutdown=self._drain_seconds,
+            ),
+        )
+        serving = asyncio.create_task(server.serve())
+        try:
+            await server.wait_started()
+        except BaseException as error:
+            await asyncio.wait([serving])
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, listener.bind) from error
+            raise
+        self._servers = {each: task for each, task in self._servers.items() if not task.done()}  # those have drained
+        self._servers[server] = serving
+        return server
+
+
+def _socket_of(listener: Listener) -> socket.socket | None:
+    """The socket that outlives the servers which take connections from it; None where there is one server only."""
+    bind = listener.bind
+    if bind.startswith(_INHERITED):
+        return socket.socket(fileno=int(bind.removeprefix(_INHERITED)))
+    if listener.tls is None:
+        return None
+    host, _, port = bind.rpartition(":")
     try:
-        await server.wait_started()
+        return socket.create_server(
+            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
     except OSError as error:
-        raise OSError(error.errno, error.strerror, listener.bind) from error
+        raise OSError(error.errno, error.strerror, bind) from error
 
 
 class _Background:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Protocol
 
 from protos.errors import InvalidArgument, NotFound, Unimplemented
-from protos.grpc import Methods, Rpc, Stream, Unary
+from protos.grpc import Methods, Rpc, Stream, Streaming, Unary
 from protos.messages import (
     ModelConfig,
     ModelConfigRequest,
@@ -31,6 +31,7 @@ from protos.messages import (
 )
 
 SERVICE = "/inference.GRPCInferenceService/"
+REPOSITORY_SERVICE = "/inference.model_repository.ModelRepositoryService/"  # deprecated by MLServer, and served by it
 CONFIG = "config"
 DEPENDENTS = "unload_dependents"
 
@@ -111,8 +112,21 @@ async def unload_model(service: V2Service, name: str, parameters: Mapping[str, b
     await service.unload(name)
 
 
-def v2_methods(service: V2Service, triton: TritonService | None = None) -> Methods:
-    """The gRPC methods of `service`, by path. Without `triton` those of Triton's extensions are unknown ones."""
+def one_by_one(service: V2Service) -> Streaming:
+    """Answers a stream of inference requests with one answer to each."""
+
+    async def stream(bodies: AsyncIterator[bytes], rpc: Rpc) -> AsyncGenerator[bytes, None]:
+        async for body in bodies:
+            yield await service.infer(body, rpc)
+
+    return stream
+
+
+def v2_methods(service: V2Service, triton: TritonService | None = None, stream: Streaming | None = None) -> Methods:
+    """The gRPC methods of `service`, by path. Without `triton` those of Triton's extensions are unknown ones.
+
+    `stream` answers streams of inference requests otherwise than one by one.
+    """
 
     async def server_live(_body: bytes, _rpc: Rpc) -> bytes:
         return ServerLiveResponse(live=await service.live()).SerializeToString()
@@ -136,10 +150,6 @@ def v2_methods(service: V2Service, triton: TritonService | None = None) -> Metho
         response: ModelMetadataResponse = await service.model_metadata(request.name, request.version)
         return response.SerializeToString()
 
-    async def stream(bodies: AsyncIterator[bytes], rpc: Rpc) -> AsyncGenerator[bytes, None]:
-        async for body in bodies:
-            yield await service.infer(body, rpc)
-
     async def index(body: bytes, _rpc: Rpc) -> bytes:
         request = parse(RepositoryIndexRequest, body)
         response: RepositoryIndexResponse = await service.index(ready=request.ready)
@@ -162,10 +172,14 @@ def v2_methods(service: V2Service, triton: TritonService | None = None) -> Metho
         SERVICE + "ModelReady": model_ready,
         SERVICE + "ModelMetadata": model_metadata,
         SERVICE + "ModelInfer": service.infer,
-        SERVICE + "ModelStreamInfer": Stream(stream),
+        SERVICE + "ModelStreamInfer": Stream(stream or one_by_one(service)),
         SERVICE + "RepositoryIndex": index,
         SERVICE + "RepositoryModelLoad": load,
         SERVICE + "RepositoryModelUnload": unload,
+    }
+    methods |= {
+        REPOSITORY_SERVICE + name: methods[SERVICE + name]
+        for name in ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")
     }
     if triton is not None:
         methods |= _triton_methods(triton)

@@ -60,6 +60,11 @@ class Process:
         """Its exit status, once it has ended by itself."""
         return self._process.wait(seconds)
 
+    @property
+    def id(self) -> int:
+        """The operating system's name for it."""
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
@@ -67,6 +72,18 @@ class Process:
         """Its exit status after SIGTERM."""
         self.signal(signal.SIGTERM)
         return self.wait()
+
+    def children(self) -> list[int]:
+        """The ids of its own processes."""
+        found = []
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                parent = re.search(r"^PPid:\t(\d+)$", status.read_text(), re.MULTILINE)
+            except OSError:
+                continue
+            if parent and int(parent[1]) == self._process.pid:
+                found.append(int(status.parent.name))
+        return found
 
     def kill(self) -> None:
         """Ends it as a lost machine would: without a word."""

@@ -37,7 +37,7 @@ from protos.messages import (
 from protos.rest import rest_app, v2_routes
 from protos.serve import one_port
 from protos.tensors import add_inputs, outputs_of
-from protos.v2 import SERVICE, v2_methods
+from protos.v2 import REPOSITORY_SERVICE, SERVICE, v2_methods
 from tests.protos.echo import Echo
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -319,6 +319,17 @@ def test_v2_over_grpc(v2):
     np.testing.assert_array_equal(outputs_of(response)["x"], np.array([[1.5, np.nan]], np.float32))
     error = failure(ask, channel, "ModelInfer", inference("nobody"), ModelInferResponse)
     assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "there is no model 'nobody'")
+
+
+def test_the_repository_has_its_older_service_too(v2):
+    """As MLServer's has: deprecated for years, and served."""
+    _, channel = v2
+    index = channel.unary_unary(REPOSITORY_SERVICE + "RepositoryIndex")(b"", timeout=30)
+    assert [each.name for each in RepositoryIndexResponse.FromString(index).models] == ["echo"]
+    for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
+        call = channel.unary_unary(REPOSITORY_SERVICE + method)
+        request = RepositoryModelLoadRequest(model_name="nobody").SerializeToString()
+        assert failure(call, request, timeout=30).code() == grpc.StatusCode.NOT_FOUND
 
 
 def test_whether_a_model_is_ready_is_a_yes_or_no_even_for_one_that_is_not_there(v2):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from starlette.routing import Route
 
-from protos.errors import Code, UpstreamError
-from protos.messages import ModelInferRequest, ModelInferResponse
+from protos.errors import Code, ResourceExhausted, UpstreamError
+from protos.messages import ModelInferRequest, ModelInferResponse, RepositoryIndexResponse
 from protos.rest import rest_app, v2_routes
 from protos.tensors import DATATYPES, add_outputs, inputs_of
 from tests.protos.echo import Echo
@@ -30,6 +30,28 @@ def echo():
 def infer(service, *inputs, path="/v2/models/echo/infer", **body):
     content = json.dumps({"inputs": list(inputs), **body})
     return ask(service, "POST", path, content=content)
+
+
+def test_who_has_no_time_says_so_before_the_body_is_read(echo):
+    asked = []
+
+    def admit(model, version):
+        asked.append((model, version))
+        raise ResourceExhausted("too much")
+
+    app = rest_app(v2_routes(echo, admit=admit), max_body=MAX_BODY)
+    assert refusal(ask_app(app, "POST", "/v2/models/echo/infer", content=b"nonsense"), 429) == "too much"
+    assert refusal(ask_app(app, "POST", "/v2/models/echo/versions/3/infer", content=b"nonsense"), 429) == "too much"
+    assert asked == [("echo", ""), ("echo", "3")]
+    assert not echo.asked
+
+
+def test_a_version_that_only_the_body_names_is_read_first(echo):
+    """The newest may have no time where an older one has."""
+    app = rest_app(v2_routes(echo, admit=lambda *asked: pytest.fail(f"asked about {asked}")), max_body=MAX_BODY)
+    body = {"inputs": [tensor()], "model_version": "1"}
+    assert ask_app(app, "POST", "/v2/models/echo/infer", json=body).status_code == 200
+    assert echo.asked[0].model_version == "1"
 
 
 # ------------------------------------------------------------------------------------- health, metadata, repository
@@ -79,6 +101,17 @@ def test_the_index_takes_an_empty_body_too(echo, body, ready):
     response = ask(echo, "POST", "/v2/repository/index", content=body)
     assert response.json() == [{"name": "echo", "version": "1", "state": "READY", "reason": ""}]
     assert echo.only_ready == [ready]
+
+
+def test_a_model_without_a_version_has_none_in_the_index(echo, monkeypatch):
+    async def index(*, ready):
+        told = RepositoryIndexResponse()
+        told.models.add(name="echo", state="READY")
+        return told
+
+    monkeypatch.setattr(echo, "index", index)
+    response = ask(echo, "POST", "/v2/repository/index")
+    assert response.json() == [{"name": "echo", "state": "READY", "reason": ""}]
 
 
 def test_an_index_request_that_is_none_is_refused(echo):
@@ -152,6 +185,16 @@ def test_an_inference(echo):
     assert asked.parameters["i"].WhichOneof("parameter_choice") == "int64_param"
     assert asked.parameters["u"].WhichOneof("parameter_choice") == "uint64_param"
     assert asked.parameters["f"].WhichOneof("parameter_choice") == "double_param"
+
+
+@pytest.mark.parametrize("model", ["/v2/models/echo", "/v2/models/echo/versions/1"])
+def test_what_mlserver_also_calls_generate_is_an_inference(echo, model):
+    inferred = infer(echo, tensor(), path=f"{model}/infer")
+    generated = infer(echo, tensor(), path=f"{model}/generate")
+    assert (generated.status_code, generated.json()) == (200, inferred.json())
+    streamed = infer(echo, tensor(), path=f"{model}/generate_stream")
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    assert streamed.text == infer(echo, tensor(), path=f"{model}/infer_stream").text
 
 
 def test_the_headers_reach_the_service(echo):
