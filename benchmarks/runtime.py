@@ -2,7 +2,8 @@
 
 Every server holds the same TorchScript archives and answers the same V2 requests over gRPC. CPU time is that of the
 server's processes; latency is what h2load saw of every request. The rounds are interleaved, so that a noisy machine is
-noisy for all; of each figure's rounds the one with the least CPU time is shown.
+noisy for all; of each figure's rounds the one with the least CPU time is shown. Below stands what a model's first
+callers wait for, before its warm-up and after.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from benchmarks import first
 from benchmarks.h2load import answers
 from benchmarks.overhead import METHOD, Target
 from benchmarks.servers import MLSERVER, MODELS, OURS, SERVERS, TRITON
@@ -163,11 +165,13 @@ def main() -> int:
     arguments = parser.parse_args()
     names = list(SERVERS)
     figures = measure(names, [1, 8], 1, 0.5) if arguments.quick else measure(names, list(CONCURRENT), 3, 2.0)
+    warmth = first.measure(1) if arguments.quick else first.measure()
     said = broken(figures)
     if arguments.json:
-        print(json.dumps({"figures": [asdict(each) for each in figures], "broken": said}))
+        told = {name: {state: asdict(each) for state, each in states.items()} for name, states in warmth.items()}
+        print(json.dumps({"figures": [asdict(each) for each in figures], "first": told, "broken": said}))
     else:
-        print(table(figures))
+        print(table(figures), first.table(warmth), sep="\n\n")
         for each in said:
             print(f"promise not kept: {each}")
     return bool(said)

@@ -15,7 +15,7 @@ import msgspec
 from protos.errors import FailedPrecondition
 from runtime.process import Started, serve_models, set_up_log
 from runtime.server_settings import FILE, PORTS, Protocol, ServerSettings, read_server_settings
-from runtime.supervisor import Supervisor
+from runtime.supervisor import supervise
 
 MODELS = "MLSERVER_MODELS_DIR"  # of MLServer's images
 
@@ -101,7 +101,7 @@ async def _serve(models: Path, settings: ServerSettings) -> bool:
         print(_welcome(settings, what), flush=True)
 
     if settings.parallel_workers > 1:
-        return await Supervisor(models, settings, started).run()
+        return await supervise(models, settings, started)
     await serve_models(models, settings, [bind for bind, _ in settings.listeners()], started)
     return True
 

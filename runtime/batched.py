@@ -20,6 +20,7 @@ class Batched:
     def __init__(self, model: Model, settings: ModelSettings, metrics: ModelMetrics, seconds: float) -> None:
         self.inputs = model.inputs
         self.outputs = model.outputs
+        self.memory = model.memory
         self.reads_parameters = model.reads_parameters
         self._model = model
         self._batched = batched(model) and settings.max_batch_size > 1
@@ -33,6 +34,10 @@ class Batched:
             max_queue=settings.options.max_queue,
             quick=seconds < QUICK,
         )
+
+    def admit(self) -> None:
+        """Raises ResourceExhausted when no further call may wait."""
+        self._batcher.admit()
 
     def run(
         self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None

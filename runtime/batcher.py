@@ -97,6 +97,11 @@ class Batcher:
         self._swept = False
         self._idle: asyncio.Future[None] | None = None
 
+    def admit(self) -> None:
+        """Raises ResourceExhausted when no further call may wait."""
+        if self._queued >= self._max_queue:
+            self._make_room()
+
     def submit(
         self,
         arrays: Arrays,
@@ -110,8 +115,7 @@ class Batcher:
         A cancelled future is not run, nor is a call whose deadline, on the loop's clock, has passed when its turn
         comes. Raises ResourceExhausted when the queue is full.
         """
-        if self._queued >= self._max_queue:
-            self._make_room()
+        self.admit()
         future: asyncio.Future[Arrays] = self._loop.create_future()
         call = _Call(arrays, rows, parameters, deadline, future)
         self._queued += 1

@@ -16,6 +16,8 @@ class Chain:
     of the last step.
     """
 
+    memory = 0  # its steps hold theirs
+
     def __init__(self, options: ChainOptions, find: Members) -> None:
         self._find = find
         self._steps = options.steps
@@ -42,6 +44,10 @@ class Chain:
     def reads_parameters(self) -> bool:
         """Whether a step does, as they are now."""
         return any(self._find(name).reads_parameters for name in self._steps)
+
+    def admit(self) -> None:
+        """Raises ResourceExhausted when no further call may wait for the first step."""
+        self._find(self._steps[0]).admit()
 
     async def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Arrays:
         """What the last step answers. Raises the CallError of the step that fails."""

@@ -1,4 +1,4 @@
-"""The models of a repository in service: loads, swaps and unloads them, and finds the one that a request is for."""
+"""The models of a repository in service: loads, swaps and unloads them, and has them answer requests."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from protos.errors import CallError, FailedPrecondition, NotFound, Unavailable
+from protos.grpc import Rpc
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from runtime import formats
 from runtime.batched import Batched
+from runtime.catalogue import Catalogue, Entry, Key, State, shown
 from runtime.chain import Chain
 from runtime.ensemble import Ensemble
 from runtime.metrics import Metrics, ModelMetrics
@@ -28,33 +30,11 @@ from runtime.tensor_service import TensorService
 
 LOADERS = 2  # models loaded at a time: each takes a core, and twice its memory while the old one still serves
 ENSEMBLE_PLATFORM = "croupier_ensemble"
-SHOWN = 100  # characters of a client's word in a message
-LISTED = 10  # names in a message
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[str, str]  # name and version
 Override = Callable[[ModelSettings], ModelSettings]  # raises InvalidArgument
 T = TypeVar("T")
-
-
-class State(Enum):
-    """What the index says, in the protocol's words."""
-
-    READY = "READY"
-    LOADING = "LOADING"
-    UNLOADING = "UNLOADING"
-    UNAVAILABLE = "UNAVAILABLE"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line of the index. A model that serves on after a reload failed is READY, with a reason."""
-
-    name: str
-    version: str
-    state: State
-    reason: str = ""
 
 
 class Engine:
@@ -73,63 +53,57 @@ class Engine:
         self._repository = repository
         self._metrics = metrics
         self._load_model = load
-        self._served: dict[Key, Served] = {}
-        self._routes: dict[Key, Served] = {}  # the same, and under an empty version the newest; replaced as a whole
-        self._entries: dict[Key, Entry] = {}  # how the last load or unload ended
+        self._catalogue = Catalogue()
         self._wanted: set[Key] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._loaders = ThreadPoolExecutor(LOADERS, "load")
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def infer(self, request: ModelInferRequest, *, deadline: float | None = None) -> ModelInferResponse:
-        """Answers one request. `deadline` is on the loop's clock; a call that has not begun by then is not run."""
-        served = self._routes.get((request.model_name, request.model_version))
-        if served is None:
-            self._metrics.unknown += 1
-            raise self._absent(request.model_name, request.model_version)
-        return await served.infer(request, deadline)
+    async def infer(
+        self, request: ModelInferRequest, *, deadline: float | None = None, rpc: Rpc | None = None
+    ) -> ModelInferResponse:
+        """Answers one request. `deadline` is on the loop's clock; a call that has not begun by then is not run.
+
+        `rpc` is the call that it came by, where there was one: models written for MLServer read and answer its headers.
+        """
+        return await self._asked(request.model_name, request.model_version).infer(request, deadline, rpc)
+
+    def admit(self, name: str, version: str) -> None:
+        """Raises what `infer` would for a model that is not there or whose queue is full, before a request is read."""
+        self._asked(name, version).admit()
 
     def served(self, name: str, version: str) -> Served:
         """A loaded model; raises NotFound or Unavailable as `infer` does."""
-        served = self._routes.get((name, version))
+        served = self._catalogue.get(name, version)
         if served is None:
-            raise self._absent(name, version)
+            raise self._catalogue.absent(name, version)
         return served
 
     def all_served(self, name: str = "", version: str = "") -> dict[Key, Served]:
         """The loaded versions of a model, or of all; one version, if it is given. Raises as `served` does."""
         if name:
             self.served(name, version)
-        return {key: self._served[key] for key in sorted(self._served, key=_age) if _asked(key, name, version)}
+        return self._catalogue.all(name, version)
 
     def metadata(self, name: str, version: str) -> ModelMetadataResponse:
         """Inputs, outputs and versions of a loaded model; raises NotFound or Unavailable as `infer` does."""
         metadata = self.served(name, version).servable.metadata()
-        metadata.versions.extend(self._versions(name))
+        metadata.versions.extend(self._catalogue.versions(name))
         return metadata
 
     def is_ready(self, name: str, version: str) -> bool:
         """Whether a model can infer now. Raises NotFound for one that was never heard of."""
-        if (name, version) in self._routes:
-            return True
-        if any(key[0] == name and version in ("", key[1]) for key in self._entries):
-            return False
-        raise self._absent(name, version)
+        if self._catalogue.get(name, version) is None and not self._catalogue.knows(name, version):
+            raise self._catalogue.absent(name, version)
+        return self._catalogue.get(name, version) is not None
 
     def ready(self) -> bool:
         """Whether all that was to be loaded at the start is served. True if that was nothing."""
-        return self._wanted <= self._served.keys()
+        return not any(self._catalogue.exactly(key) is None for key in self._wanted)
 
     async def index(self) -> list[Entry]:
         """What is in the repository now, and what is served though it is there no more."""
-        on_disk = {(found.name, found.version): found for found in await asyncio.to_thread(self._repository.scan)}
-        self._entries = {key: each for key, each in self._entries.items() if key in on_disk or key in self._served}
-        unheard = {
-            key: Entry(*key, State.UNAVAILABLE, found.reason or "not loaded")
-            for key, found in on_disk.items()
-            if key not in self._entries
-        }
-        return [entry for _, entry in sorted({**self._entries, **unheard}.items())]
+        return self._catalogue.index(await asyncio.to_thread(self._repository.scan))
 
     async def load_all(self) -> list[Entry]:
         """Loads every model of the repository; returns those that failed, with their reasons."""
@@ -141,8 +115,8 @@ class Engine:
         for found in await asyncio.to_thread(self._repository.scan):
             key = (found.name, found.version)
             self._wanted.add(key)
-            if key not in self._served:
-                self._entries[key] = Entry(*key, State.LOADING)
+            if self._catalogue.exactly(key) is None:
+                self._catalogue.note(key, State.LOADING)
             models.setdefault(found.name, []).append(found)
         return self._background(self._load_each(models))
 
@@ -165,13 +139,13 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for key in list(self._served):
+        for key in self._catalogue.all():
             await self._retire(key)
         self._loaders.shutdown(wait=False, cancel_futures=True)
 
     async def _load_each(self, models: dict[str, list[Found]]) -> list[Entry]:
         await asyncio.gather(*(self._load(*model) for model in models.items()), return_exceptions=True)
-        return [entry for key, entry in sorted(self._entries.items()) if key in self._wanted - self._served.keys()]
+        return self._catalogue.entries(self._wanted - self._catalogue.all().keys())
 
     async def _load(self, name: str, found: list[Found] | None = None, override: Override | None = None) -> None:
         async with self._lock(name):
@@ -179,43 +153,51 @@ class Engine:
                 found = await asyncio.to_thread(self._repository.find, name)
             if override is not None:
                 found = [replace(each, settings=each.settings and override(each.settings)) for each in found]
-            gone = {key for key in self._served if key[0] == name} - {(each.name, each.version) for each in found}
+            gone = self._called(name) - {(each.name, each.version) for each in found}
             failures = [reason for each in found if (reason := await self._load_version(each))]
             for key in gone:
                 await self._retire(key)
             if not found:
-                raise NotFound(f"the repository has no model {_shown(name)}")
+                raise NotFound(f"the repository has no model {shown(name)}")
             if failures:
                 raise FailedPrecondition("; ".join(failures))
 
     async def _load_version(self, found: Found) -> str:
         """Loads one version, and returns why it failed if it did."""
         key = (found.name, found.version)
-        serving = self._served.get(key)
+        serving = self._catalogue.exactly(key)
         if serving is None:
-            self._entries[key] = Entry(*key, State.LOADING)
+            self._catalogue.note(key, State.LOADING)
         try:
-            if found.settings is None:
-                raise FailedPrecondition(found.reason)
-            await self._load_parts(found.settings)
-            fingerprint = await asyncio.to_thread(found.fingerprint)
-            if serving is None or (serving.fingerprint, serving.settings) != (fingerprint, found.settings):
-                metrics = self._metrics.of(*key)
-                servable = await self._servable(found.settings, found.folder, metrics)
-                self._served[key] = Served(servable, metrics, fingerprint, found.settings)
-                self._publish()
-                metrics.loaded = True
+            loaded = await self._loaded(found, serving)
         except Exception as error:  # noqa: BLE001 - whatever it is, the index tells it
             reason = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
-            self._entries[key] = Entry(*key, State.READY if serving else State.UNAVAILABLE, reason)
+            self._catalogue.note(key, State.READY if serving else State.UNAVAILABLE, reason)
+            self._metrics.loads["failed"] += 1
             if serving is None:
                 self._metrics.forget(*key)
             _log.warning("model %r was not loaded: %s", found.name, reason, exc_info=not isinstance(error, CallError))
             return reason
-        self._entries[key] = Entry(*key, State.READY)
-        if serving is not None and serving is not self._served[key]:
+        self._metrics.loads["unchanged" if loaded is serving else "loaded"] += 1
+        self._catalogue.put(key, loaded)
+        self._catalogue.note(key, State.READY)
+        if serving is not None and serving is not loaded:
             await serving.servable.close()
         return ""
+
+    async def _loaded(self, found: Found, serving: Served | None) -> Served:
+        """A version loaded; the one that is served, if it is that still. Raises whatever loading it does."""
+        if found.settings is None:
+            raise FailedPrecondition(found.reason)
+        await self._load_parts(found.settings)
+        fingerprint = await asyncio.to_thread(found.fingerprint)
+        if serving is not None and (serving.fingerprint, serving.settings) == (fingerprint, found.settings):
+            return serving
+        started = perf_counter()
+        metrics = self._metrics.of(found.name, found.version)
+        servable = await self._servable(found.settings, found.folder, metrics)
+        metrics.begins(servable.memory, perf_counter() - started)
+        return Served(servable, metrics, fingerprint, found.settings)
 
     async def _load_parts(self, settings: ModelSettings) -> None:
         """Loads the models that an ensemble is made of, but those that are served. Raises FailedPrecondition."""
@@ -229,7 +211,7 @@ class Engine:
         if circle := _circle(settings.name, parts):
             raise FailedPrecondition(f"it would be made of itself: {' -> '.join(map(repr, circle))}")
         for name in settings.options.parts:
-            if (name, "") not in self._routes:
+            if self._catalogue.get(name, "") is None:
                 try:
                     await self._load(name)
                 except CallError as error:
@@ -237,11 +219,11 @@ class Engine:
 
     def _part(self, name: str) -> SharedModel:
         """The model that an ensemble has run. Raises Unavailable, as whoever loads the ensemble anew loads it too."""
-        served = self._routes.get((name, ""))
+        served = self._catalogue.get(name, "")
         if served is None:
-            raise Unavailable(f"{_shown(name)}, which it is made of, is not loaded; load one of the two")
+            raise Unavailable(f"{shown(name)}, which it is made of, is not loaded; load one of the two")
         if not isinstance(served.servable, TensorService):
-            raise FailedPrecondition(f"{_shown(name)} does not run on plain tensors, so nothing can be made of it")
+            raise FailedPrecondition(f"{shown(name)} does not run on plain tensors, so nothing can be made of it")
         return served.servable.model
 
     async def _servable(self, settings: ModelSettings, folder: Path, metrics: ModelMetrics) -> Servable:
@@ -251,47 +233,39 @@ class Engine:
             case ChainOptions() as options:
                 return TensorService(Chain(options, self._part), settings, ENSEMBLE_PLATFORM)
         loop = asyncio.get_running_loop()
-        model, seconds = await loop.run_in_executor(self._loaders, prepare, self._load_model, settings, folder)
+        prepared = await loop.run_in_executor(self._loaders, prepare, self._load_model, settings, folder)
+        model, seconds, explainer = prepared
         if isinstance(model, Servable):
             return model
-        return TensorService(Batched(model, settings, metrics, seconds), settings, model.platform)
+        return TensorService(Batched(model, settings, metrics, seconds), settings, model.platform, explainer)
 
     async def _unload(self, name: str) -> None:
         async with self._lock(name):
-            served = [key for key in self._served if key[0] == name]
-            known = served or any(key[0] == name for key in self._entries)
-            if not known and not await asyncio.to_thread(self._repository.find, name):
-                raise NotFound(f"the repository has no model {_shown(name)}")
+            served = self._called(name)
+            if not self._catalogue.knows(name) and not await asyncio.to_thread(self._repository.find, name):
+                raise NotFound(f"the repository has no model {shown(name)}")
             self._wanted -= {key for key in self._wanted if key[0] == name}
             for key in served:
                 await self._retire(key)
 
+    def _called(self, name: str) -> set[Key]:
+        """What is in service under a name; nothing under an empty one, which means all elsewhere."""
+        return {key for key in self._catalogue.all(name) if key[0] == name}
+
     async def _retire(self, key: Key) -> None:
-        served = self._served.pop(key)
-        self._publish()
+        served = self._catalogue.take(key)
         self._wanted.discard(key)
-        self._entries[key] = Entry(*key, State.UNLOADING)
+        self._catalogue.note(key, State.UNLOADING)
         await served.servable.close()
         self._metrics.forget(*key)
-        self._entries[key] = Entry(*key, State.UNAVAILABLE, "unloaded")
+        self._catalogue.note(key, State.UNAVAILABLE, "unloaded")
 
-    def _publish(self) -> None:
-        routes = {(name, ""): self._served[name, version] for name, version in sorted(self._served, key=_age)}
-        self._routes = {**routes, **self._served}
-
-    def _versions(self, name: str) -> list[str]:
-        return [key[1] for key in sorted(self._served, key=_age) if key[0] == name and key[1]]
-
-    def _absent(self, name: str, version: str) -> CallError:
-        """Why there is no such model to ask."""
-        entries = [entry for key, entry in self._entries.items() if key[0] == name and version in ("", key[1])]
-        called = f"model {_shown(name)}" + (f" version {_shown(version)}" if version else "")
-        if any(entry.state is State.LOADING for entry in entries):
-            return Unavailable(f"{called} is being loaded; try again")
-        if entries:
-            return NotFound(f"{called} is not loaded: {entries[-1].reason or 'it is being unloaded'}")
-        loaded = self._versions(name) or sorted({name for name, _ in self._served})
-        return NotFound(f"there is no {called}; " + (f"loaded are {_some(loaded)}" if loaded else "none is loaded"))
+    def _asked(self, name: str, version: str) -> Served:
+        served = self._catalogue.get(name, version)
+        if served is None:
+            self._metrics.unknown += 1
+            raise self._catalogue.absent(name, version)
+        return served
 
     def _lock(self, name: str) -> asyncio.Lock:
         # Weakly held, as a name may be anything that a client sends.
@@ -315,22 +289,3 @@ def _circle(name: str, parts: Mapping[str, set[str]], path: tuple[str, ...] = ()
         return (*path[path.index(name) :], name)
     ways = (_circle(part, parts, (*path, name)) for part in parts.get(name, ()))
     return next(filter(None, ways), ())
-
-
-def _age(key: Key) -> tuple[str, bool, bool, int, str]:
-    """Sorts versions from the oldest: other words, then numbers, and last the one without a version."""
-    name, version = key
-    return (name, not version, version.isdecimal(), int(version) if version.isdecimal() else 0, version)
-
-
-def _asked(key: Key, name: str, version: str) -> bool:
-    return name in {"", key[0]} and version in {"", key[1]}
-
-
-def _shown(name: str) -> str:
-    return repr(name if len(name) <= SHOWN else name[:SHOWN] + "...")
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(map(repr, names[:LISTED]))
-    return f"{shown} and {len(names) - LISTED} more" if len(names) > LISTED else shown

@@ -29,6 +29,8 @@ class Ensemble:
     model, `stacker`, whose inputs are named as the members are, or MEMBER.OUTPUT where a member has several.
     """
 
+    memory = 0  # its members hold theirs
+
     def __init__(self, options: EnsembleOptions, find: Members) -> None:
         self._find = find
         self._weights = options.members
@@ -51,6 +53,11 @@ class Ensemble:
     def reads_parameters(self) -> bool:
         """Whether a member does, as they are now."""
         return any(self._find(name).reads_parameters for name in self._weights)
+
+    def admit(self) -> None:
+        """Raises ResourceExhausted when no further call may wait for one of the members."""
+        for name in self._weights:
+            self._find(name).admit()
 
     async def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Arrays:
         """What the members answer together. Raises the CallError of the first that fails."""

@@ -34,6 +34,7 @@ _HISTOGRAMS = {
     "run_seconds": "One run of the model.",
     "rows": "Rows of one run.",
 }
+LOADS = ("loaded", "unchanged", "failed")
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -71,6 +72,7 @@ class ModelMetrics:
         "codes",
         "failed_seconds",
         "in_flight",
+        "load_seconds",
         "loaded",
         "memory",
         "queue_seconds",
@@ -81,7 +83,8 @@ class ModelMetrics:
 
     def __init__(self) -> None:
         self.loaded = False
-        self.memory = 0  # bytes of its weights, wherever they are; 0 where the format cannot tell
+        self.load_seconds = 0.0  # the last load
+        self.memory = 0  # bytes that it holds; 0 where its format cannot tell
         self.codes = dict.fromkeys(Code, 0)
         self.in_flight = 0
         self.answered_at = 0.0  # on the clock of perf_counter; 0: never
@@ -90,6 +93,12 @@ class ModelMetrics:
         self.queue_seconds = Histogram(_SECONDS)
         self.run_seconds = Histogram(_SECONDS)
         self.rows = Histogram(_ROWS)
+
+    def begins(self, memory: int, seconds: float) -> None:
+        """The model serves, after so many seconds in which it was loaded and tried out."""
+        self.loaded = True
+        self.memory = memory
+        self.load_seconds = seconds
 
     def answered(self, code: Code, seconds: float) -> None:
         """A request ended."""
@@ -111,6 +120,7 @@ class Metrics(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._models: dict[tuple[str, str], ModelMetrics] = {}
         self.unknown = 0  # requests for models that are not there; whose names are nobody's label
+        self.loads = dict.fromkeys(LOADS, 0)  # of all models: one that does not load has no series of its own
         registry.register(self)
 
     def of(self, name: str, version: str) -> ModelMetrics:
@@ -149,12 +159,18 @@ class Metrics(Collector):
 
     def _loaded(self) -> Iterator[Metric]:
         loaded = GaugeMetricFamily("runtime_model_loaded", "Processes that serve the model.", labels=_LABELS)
-        memory = GaugeMetricFamily("runtime_model_memory_bytes", "Weights of the model.", labels=_LABELS)
+        memory = GaugeMetricFamily("runtime_model_memory_bytes", "Weights and constants of the model.", labels=_LABELS)
+        took = GaugeMetricFamily("runtime_model_load_seconds", "The last load, warm-up included.", labels=_LABELS)
+        loads = CounterMetricFamily("runtime_loads", "Loads that were asked for, by outcome.", labels=["outcome"])
+        for outcome, count in self.loads.items():
+            loads.add_metric([outcome], count)
         for key, model in self._models.items():
             loaded.add_metric(key, model.loaded)
+            if model.loaded:
+                took.add_metric(key, model.load_seconds)
             if model.loaded and model.memory:
                 memory.add_metric(key, model.memory)
-        yield from (loaded, memory)
+        yield from (loaded, memory, took, loads)
 
     def _mlserver(self) -> Iterator[Metric]:
         good = CounterMetricFamily("model_infer_request_success", "Requests answered.", labels=_LABELS)

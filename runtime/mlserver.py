@@ -25,6 +25,7 @@ from mlserver.types import (
 from numpy.typing import NDArray
 
 from protos.errors import CallError, Code, FailedPrecondition, InvalidArgument
+from protos.infer_json import parameters_of
 from protos.messages import ModelInferRequest
 from protos.tensors import DATATYPES, add_inputs, outputs_of
 from runtime import formats
@@ -34,6 +35,7 @@ from runtime.prepare import prepare
 from runtime.settings import FILE, ModelSettings, read_settings
 from runtime.tensor_service import TensorService
 
+_CHOICES = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}  # of the values that a datatype's kind can hold
 
 
@@ -45,10 +47,11 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
     async def load(self) -> bool:
         try:
             settings, folder = self._told()
-            model, seconds = await asyncio.to_thread(prepare, formats.load, settings, folder)
+            model, seconds, explainer = await asyncio.to_thread(prepare, formats.load, settings, folder)
         except CallError as error:
             raise _refusal(error) from error
-        self._service = TensorService(Batched(model, settings, ModelMetrics(), seconds), settings, model.platform)
+        batched = Batched(model, settings, ModelMetrics(), seconds)
+        self._service = TensorService(batched, settings, model.platform, explainer)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
@@ -60,6 +63,7 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
                 add_inputs(request, {tensor.name: _array(tensor)}, raw=True)
             for output in payload.outputs or []:
                 request.outputs.add(name=output.name)
+            _pass_on(payload.parameters, request)
             response = await self._service.infer(request, None)
         except CallError as error:
             raise _refusal(error) from error
@@ -74,7 +78,12 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
             )
             for output, array in zip(response.outputs, outputs_of(response).values(), strict=True)
         ]
-        return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
+        return InferenceResponse(
+            model_name=self.name,
+            model_version=self.version,
+            outputs=outputs,
+            parameters=Parameters(**parameters_of(response.parameters)) if response.parameters else None,
+        )
 
     async def unload(self) -> bool:
         service, self._service = self._service, None
@@ -99,6 +108,16 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
             if spec.datatype == "BF16":
                 raise FailedPrecondition(f"{path}: {spec.name!r} is BF16, which MLServer's types do not have")
         return replace(settings, name=self.name, version=self.version or ""), path.parent
+
+
+def _pass_on(parameters: Parameters | None, request: ModelInferRequest) -> None:
+    """Adds the client's parameters to a request, without those that MLServer has a name for."""
+    for name, value in ((parameters.model_extra or {}) if parameters else {}).items():
+        if choice := _CHOICES.get(type(value)):
+            try:
+                setattr(request.parameters[name], choice, value)
+            except ValueError:
+                raise InvalidArgument(f"parameter {name!r} is {value}, which 64 bits cannot hold") from None
 
 
 def _array(tensor: RequestInput) -> NDArray[Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -17,11 +17,12 @@ NOTHING: Parameters = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A declared input or output: its V2 datatype, and its shape with -1 for any size."""
+    """A declared input or output: its V2 datatype, its shape with -1 for any size, and what else its metadata tells."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    parameters: Mapping[str, Any] = field(default=NOTHING, compare=False)
 
     def __str__(self) -> str:
         return f"{self.datatype} {list(self.shape)}"
@@ -55,6 +56,13 @@ class Model(Protocol):
         """What `run` returns."""
 
     @property
+    def memory(self) -> int:
+        """Bytes of its parameters, buffers and constants, wherever they are; 0 where its format cannot tell.
+
+        Of a compiled package its code, too.
+        """
+
+    @property
     def reads_parameters(self) -> bool:
         """Whether an answer depends on the parameters of its request; then only calls of equal ones share a run."""
 
@@ -63,6 +71,17 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Lets go of memory and devices; `run` is not called again. May be called twice."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A model whose outputs PyTorch can differentiate by its inputs."""
+
+    def differentiable(self) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+        """The model as a function of tensors by name, on the model's device; it may write to them.
+
+        Safe beside the model's runs. Raises FailedPrecondition where an archive has no gradients.
+        """
 
 
 class SharedModel(Protocol):
@@ -77,8 +96,15 @@ class SharedModel(Protocol):
         """What `run` returns."""
 
     @property
+    def memory(self) -> int:
+        """Bytes that it holds of its own; 0 where that cannot be known."""
+
+    @property
     def reads_parameters(self) -> bool:
         """Whether an answer depends on the parameters of its request."""
+
+    def admit(self) -> None:
+        """Raises ResourceExhausted when no further call may wait."""
 
     def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Awaitable[Arrays]:
         """All outputs for all inputs, of the declared names, datatypes and ranks. Raises a CallError.

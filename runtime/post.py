@@ -1,43 +1,36 @@
-"""`python -m runtime.post POST` is one of several processes that serve; the supervisor starts it."""
+"""`python -m runtime.post DESCRIPTOR` is one of several processes that serve; the supervisor starts it."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from pathlib import Path
 
 import msgspec
 
-from runtime.crew import Crew
-from runtime.line import Line, Order
+from protos.workers.crew import Crew
 from runtime.process import Started, serve_models, set_up_log
 from runtime.server_settings import ServerSettings
 
 
-class Post(msgspec.Struct, frozen=True):
-    """Where a worker stands: what it serves, on which inherited sockets, and what was ordered before it came."""
+class Work(msgspec.Struct, frozen=True):
+    """What a worker serves."""
 
     models: str
     settings: ServerSettings
-    sockets: list[int]
-    line: int
-    journal: list[Order] = []
-    late: bool = False  # the others serve already
 
 
-async def _work(post: Post) -> None:
-    line = await Line.over(socket.socket(fileno=post.line))
-    crew = Crew(line, post.journal, late=post.late)
+async def _work(descriptor: int) -> None:
+    crew = await Crew.over(descriptor)
+    work = msgspec.json.decode(crew.post.work, type=Work)
+    set_up_log(debug=work.settings.debug)
 
     def started(what: Started) -> None:
-        crew.up(what.served, what.failed)
+        crew.serves(msgspec.json.encode(what))
 
-    await serve_models(Path(post.models), post.settings, [f"fd://{fd}" for fd in post.sockets], started, crew)
-    line.close()
+    await serve_models(Path(work.models), work.settings, crew.binds, started, crew)
+    crew.close()
 
 
 if __name__ == "__main__":
-    post = msgspec.json.decode(sys.argv[1], type=Post)
-    set_up_log(debug=post.settings.debug)
-    asyncio.run(_work(post))
+    asyncio.run(_work(int(sys.argv[1])))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from protos.errors import CallError, FailedPrecondition
+from runtime.explain import Explainer
+from runtime.explainer import explainer_of
 from runtime.model import Model
 from runtime.sample import check_sample, read_sample
 from runtime.served import Servable
@@ -17,20 +19,28 @@ Loaded = TypeVar("Loaded", bound=Model | Servable)
 Load = Callable[[ModelSettings, Path], Loaded]
 
 
-def prepare(load: Load[Loaded], settings: ModelSettings, folder: Path) -> tuple[Loaded, float]:
-    """The model that `load` makes of a folder, and the seconds that its fullest batch takes; 0 for a servable.
+class Prepared(NamedTuple, Generic[Loaded]):
+    """A model that works, the seconds that its fullest batch takes, and what explains it, if its settings say so."""
+
+    model: Loaded
+    seconds: float = 0.0  # of a servable, too
+    explainer: Explainer | None = None
+
+
+def prepare(load: Load[Loaded], settings: ModelSettings, folder: Path) -> Prepared[Loaded]:
+    """The model that `load` makes of a folder, tried out.
 
     Blocks while it loads. Raises FailedPrecondition naming what is wrong, and whatever else `load` raises; a model that
     failed is closed.
     """
     model = load(settings, folder)
     if isinstance(model, Servable):
-        return model, 0.0
+        return Prepared(model)
     try:
         seconds = warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
         if sample := read_sample(folder, model):
             check_sample(model, sample)
-        return model, seconds
+        return Prepared(model, seconds, explainer_of(model, settings))
     except Exception as error:
         model.close()
         if isinstance(error, CallError):

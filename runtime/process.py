@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from protos.serve import Listener, serve
-from runtime.crew import Crew, SharedService
+from protos.workers.crew import Crew
+from runtime.catalogue import State
 from runtime.devices import Devices
-from runtime.engine import Engine, State
+from runtime.engine import Engine
 from runtime.metrics import Metrics
 from runtime.repository import Repository
 from runtime.server import RuntimeService, application
 from runtime.server_settings import ServerSettings
+from runtime.shared_service import SharedService
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """What a process serves once all is loaded, and why it does not serve the rest."""
 
     addresses: list[str]
@@ -98,7 +99,8 @@ def _trace(service: RuntimeService, settings: ServerSettings) -> Callable[[], No
     """Makes spans of the calls if the settings say where to; returns what sends the last of them."""
     if not settings.tracing_server:
         return lambda: None
-    from runtime.tracing import provider, traced
+    from protos.tracing import provider
+    from runtime.tracing import traced
 
     tracing = provider(settings.tracing_server, settings.server_name)
     service.infer = traced(service.infer, tracing)  # type: ignore[assignment,method-assign]  # a layer around it

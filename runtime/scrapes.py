@@ -1,72 +1,13 @@
-"""What several processes have counted, as if one had."""
+"""What of a runtime's metrics is not added up where several processes count."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-from prometheus_client import generate_latest
-from prometheus_client.core import Metric
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
-
-# Of these every process says the same, or there is no sense in a sum.
-_ONE = {
-    "process_max_fds",
-    "process_start_time_seconds",
-    "python_info",
-    "runtime_gpu_memory_total_bytes",
-    "runtime_gpu_memory_used_bytes",
-    "runtime_gpu_utilisation_ratio",
-}
-_COUNTED = {"counter", "histogram", "summary"}
-
-_Series = tuple[str, tuple[tuple[str, str], ...]]
-
-
-class Scraped(Collector):
-    """Metrics in Prometheus' text format, added up."""
-
-    def __init__(self) -> None:
-        self._families: dict[str, Metric] = {}
-        self._values: dict[str, dict[_Series, float]] = {}
-
-    @classmethod
-    def of(cls, *texts: bytes) -> Scraped:
-        """The sum of what these texts say; of what cannot be added, the greatest."""
-        scraped = cls()
-        for text in texts:
-            scraped.add(text)
-        return scraped
-
-    def add(self, text: bytes) -> None:
-        """Adds what one process says."""
-        for family in text_string_to_metric_families(text.decode()):
-            self._families.setdefault(family.name, family)
-            values = self._values.setdefault(family.name, {})
-            for sample in family.samples:
-                series = (sample.name, tuple(sample.labels.items()))
-                before = values.get(series, 0.0)
-                values[series] = max(before, sample.value) if family.name in _ONE else before + sample.value
-
-    def add_counts(self, gone: Scraped) -> None:
-        """Adds what processes that are gone had counted, in series that are still there: counters never fall."""
-        for name, values in self._values.items():
-            if self._families[name].type in _COUNTED:
-                before = gone.values_of(name)
-                for series in values:
-                    values[series] += before.get(series, 0.0)
-
-    def values_of(self, name: str) -> Mapping[_Series, float]:
-        """The series of a family, by their sample's name and labels."""
-        return self._values.get(name, {})
-
-    def text(self) -> bytes:
-        """The sum in the text format."""
-        return generate_latest(self)
-
-    def collect(self) -> Iterator[Metric]:
-        for name, family in self._families.items():
-            total = Metric(name, family.documentation, family.type)
-            for (sample, labels), value in self._values[name].items():
-                total.add_sample(sample, dict(labels), value)
-            yield total
+GREATEST = frozenset(
+    {
+        "runtime_gpu_memory_total_bytes",
+        "runtime_gpu_memory_used_bytes",
+        "runtime_gpu_utilisation_ratio",
+        "runtime_model_load_seconds",
+    }
+)
+"""Of these gauges every process says the same, or there is no sense in a sum: the greatest counts."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, runtime_checkable
 
 from protos.errors import CallError, Code
+from protos.grpc import Rpc
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from runtime.metrics import ModelMetrics
 from runtime.repository import Fingerprint
@@ -18,14 +21,36 @@ from runtime.settings import ModelSettings
 class Servable(Protocol):
     """What answers V2 requests: a model behind its batcher, an ensemble, a model of another server's kind."""
 
-    async def infer(self, request: ModelInferRequest, deadline: float | None) -> ModelInferResponse:
-        """Answers one request; raises a CallError. `deadline` is on the loop's clock."""
+    @property
+    def memory(self) -> int:
+        """Bytes that it holds of its own; 0 where that cannot be known."""
+
+    def admit(self) -> None:
+        """Raises ResourceExhausted when no further call may wait: before anything is made of a request's tensors."""
+
+    async def infer(
+        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None = None
+    ) -> ModelInferResponse:
+        """Answers one request; raises a CallError. `deadline` is on the loop's clock.
+
+        Few care for the `rpc` that it came by: they may read its headers, and add to those of its answer.
+        """
 
     def metadata(self) -> ModelMetadataResponse:
         """Inputs and outputs as declared; `versions` is left to whoever knows the others."""
 
     async def close(self) -> None:
         """Answers the calls that it has, then lets go of memory and devices."""
+
+
+@runtime_checkable
+class Streaming(Servable, Protocol):
+    """What answers a stream of requests as a whole, with as many answers as it likes."""
+
+    def infer_stream(
+        self, first: ModelInferRequest, others: AsyncIterator[ModelInferRequest], rpc: Rpc
+    ) -> AsyncGenerator[ModelInferResponse, None]:
+        """The answers to a request and to those that follow it; raises a CallError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +62,25 @@ class Served:
     fingerprint: Fingerprint
     settings: ModelSettings
 
-    async def infer(self, request: ModelInferRequest, deadline: float | None) -> ModelInferResponse:
+    def admit(self) -> None:
+        """Raises ResourceExhausted when no further call may wait, and counts the refusal."""
+        try:
+            self.servable.admit()
+        except CallError as error:
+            self.metrics.answered(error.code, 0.0)
+            raise
+
+    async def infer(
+        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None = None
+    ) -> ModelInferResponse:
         """Answers one request and counts it; raises a CallError."""
+        self.admit()
         metrics = self.metrics
         metrics.in_flight += 1
         started = perf_counter()
         code = Code.INTERNAL
         try:
-            response = await self.servable.infer(request, deadline)
+            response = await self.servable.infer(request, deadline, rpc)
             code = Code.OK
         except CallError as error:
             code = error.code
@@ -57,3 +93,21 @@ class Served:
             metrics.in_flight -= 1
             metrics.answered(code, perf_counter() - started)
         return response
+
+    async def counted(self, answers: AsyncGenerator[ModelInferResponse, None]) -> AsyncGenerator[bytes, None]:
+        """The answers of a stream, serialized; it counts as one request."""
+        metrics = self.metrics
+        metrics.in_flight += 1
+        started = perf_counter()
+        code = Code.CANCELLED
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer.SerializeToString()
+            code = Code.OK
+        except CallError as error:
+            code = error.code
+            raise
+        finally:
+            metrics.in_flight -= 1
+            metrics.answered(code, perf_counter() - started)

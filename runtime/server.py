@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry
@@ -26,7 +27,9 @@ from protos.openapi import docs_routes
 from protos.rest import rest_app, v2_routes
 from protos.serve import Asgi, one_port
 from protos.v2 import v2_methods
-from runtime.engine import Engine, State
+from runtime.catalogue import State
+from runtime.engine import Engine
+from runtime.served import Streaming
 from runtime.server_settings import Protocol
 from runtime.triton import config_of, overridden, parse_config, statistics_of
 
@@ -61,9 +64,31 @@ class RuntimeService:
     async def model_metadata(self, name: str, version: str) -> ModelMetadataResponse:
         return self._engine.metadata(name, version)
 
+    def admit(self, name: str, version: str) -> None:
+        """Raises what `infer` would for a model that is not there or whose queue is full, before a request is read."""
+        self._engine.admit(name, version)
+
     async def infer(self, body: bytes, rpc: Rpc) -> bytes:
-        response = await self._engine.infer(parse(ModelInferRequest, body), deadline=rpc.deadline)
+        response = await self._engine.infer(parse(ModelInferRequest, body), deadline=rpc.deadline, rpc=rpc)
         return response.SerializeToString()
+
+    async def infer_stream(self, bodies: AsyncIterator[bytes], rpc: Rpc) -> AsyncGenerator[bytes, None]:
+        """Answers a stream of requests: all of them by the first one's model, if it has a way of its own to do that."""
+        first = await anext(bodies, None)
+        if first is None:
+            return
+        request = parse(ModelInferRequest, first)
+        self._engine.admit(request.model_name, request.model_version)
+        served = self._engine.served(request.model_name, request.model_version)
+        if not isinstance(served.servable, Streaming):
+            yield await self.infer(first, rpc)
+            async for body in bodies:
+                yield await self.infer(body, rpc)
+            return
+        others = (parse(ModelInferRequest, body) async for body in bodies)
+        async with aclosing(served.counted(served.servable.infer_stream(request, others, rpc))) as answers:
+            async for answer in answers:
+                yield answer
 
     async def index(self, *, ready: bool) -> RepositoryIndexResponse:
         response = RepositoryIndexResponse()
@@ -108,7 +133,7 @@ def application(
     With `gather` /metrics tells what that brings together, and not `registry`. With `pack` long REST answers are
     compressed for clients that take them so.
     """
-    routes = v2_routes(service, service) if "http" in speaks else []
+    routes = v2_routes(service, service, service.admit, service.infer_stream) if "http" in speaks else []
     if "metrics" in speaks:
         routes.append(metrics_route(registry, metrics_path, gather))
     if "http" in speaks:
@@ -116,7 +141,7 @@ def application(
     rest = rest_app(routes, max_body=max_message, pack=pack)
     if "grpc" not in speaks:
         return rest
-    return one_port(GrpcApp(v2_methods(service, service), max_message=max_message), rest)
+    return one_port(GrpcApp(v2_methods(service, service, service.infer_stream), max_message=max_message), rest)
 
 
 def metrics_route(

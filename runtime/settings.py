@@ -43,6 +43,36 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """The models that it is made of, by name: none but for an ensemble or a chain."""
         return ()
 
+    @property
+    def explained(self) -> ExplainOptions | None:
+        """How explanations are given: not at all, but by a model of one of our formats."""
+        return None
+
+
+class ExplainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`parameters.extra.explain`: requests may ask why the model answered so, which runs it `steps` times and more."""
+
+    baseline: dict[str, float | list[Any]] = {}  # of an input: a number, or lists that fit a row; 0 where none is given
+    steps: _Positive = 50  # of a request that says nothing
+    max_steps: _Positive = 500
+    max_rows: _Positive = 64  # of one request
+    max_queue: _Positive = 8  # explanations not yet given; the next one is refused
+
+    def __post_init__(self) -> None:
+        if self.steps > self.max_steps:
+            raise ValueError(f"steps: {self.steps} is more than max_steps, {self.max_steps}")
+
+
+class FormatOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`parameters.extra` of a model of one of our formats."""
+
+    explain: ExplainOptions | bool | None = None
+
+    @property
+    def explained(self) -> ExplainOptions | None:
+        """How explanations are given, if they are."""
+        return ExplainOptions() if self.explain is True else self.explain or None
+
 
 class EnsembleOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`parameters.extra` of an ensemble."""
@@ -82,11 +112,13 @@ class _Tensor(msgspec.Struct, frozen=True):
     name: str
     datatype: str
     shape: list[_Dimension]
+    parameters: dict[str, Any] | None = None
 
 
 class _Parameters(msgspec.Struct, frozen=True):
     uri: str | None = None
     version: str | None = None
+    content_type: str | None = None
     extra: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -116,6 +148,7 @@ class ModelSettings:
     max_batch_time: float
     options: Options
     extra: Mapping[str, Any]  # all of `parameters.extra`, as a user's class finds it
+    content_type: str  # which its metadata tells; V2's datatypes say as much
 
 
 OURS = "runtime."  # how the implementations begin that this package brings
@@ -154,6 +187,7 @@ def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
         max_batch_time=_first(options.max_batch_time, file.max_batch_time, 0.0),
         options=options,
         extra=extra,
+        content_type=parameters.content_type or "",
     )
 
 
@@ -162,7 +196,7 @@ def _options(implementation: str) -> type[Options]:
         return EnsembleOptions
     if implementation == CHAIN:
         return ChainOptions
-    return Options if implementation.startswith(OURS) else _SharedOptions
+    return FormatOptions if implementation.startswith(OURS) else _SharedOptions
 
 
 def _first(*choices: Any) -> Any:
@@ -178,7 +212,7 @@ def _specs(path: Path, key: str, tensors: list[_Tensor]) -> tuple[TensorSpec, ..
             )
         if tensor.name in specs:
             raise FailedPrecondition(f"{path}: {key}[{i}].name: {tensor.name!r} is declared twice")
-        specs[tensor.name] = TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape))
+        specs[tensor.name] = TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape), tensor.parameters or {})
     return tuple(specs.values())
 
 

@@ -7,35 +7,59 @@ from typing import Any
 
 import numpy as np
 
-from protos.errors import InvalidArgument
-from protos.infer_json import parameters_of
+from protos.errors import InvalidArgument, Unimplemented
+from protos.grpc import Rpc
+from protos.infer_json import parameters_of, tell
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from protos.tensors import DATATYPES, add_outputs, datatype_of, inputs_of
-from runtime.model import NOTHING, Arrays, SharedModel, TensorSpec
+from runtime.explain import EXPLAIN, Explainer, Question
+from runtime.explained import Explained
+from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec
 from runtime.settings import ModelSettings
+
+_NOT_HERE = {  # of Triton's extensions, those that change what an output is
+    "classification": "ask for the output itself, and take its largest values",
+    "shared_memory_region": "ask for binary_data, or over gRPC with raw buffers",
+}
 
 
 class TensorService:
     """Answers V2 requests from a model that runs on arrays, under the name and version of its settings."""
 
-    def __init__(self, model: SharedModel, settings: ModelSettings, platform: str) -> None:
+    def __init__(
+        self, model: SharedModel, settings: ModelSettings, platform: str, explainer: Explainer | None = None
+    ) -> None:
         self.model = model
+        self.memory = model.memory
+        self._explained = Explained(model, explainer, settings)
         self._name = settings.name
         self._version = settings.version
         self._platform = platform
+        self._content_type = settings.content_type
         self._inputs = {spec.name: _Input(spec) for spec in model.inputs}
         self._outputs = [spec.name for spec in model.outputs]
 
-    async def infer(self, request: ModelInferRequest, deadline: float | None) -> ModelInferResponse:
+    def admit(self) -> None:
+        self.model.admit()
+
+    async def infer(
+        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None = None
+    ) -> ModelInferResponse:
         wanted = self._wanted(request) if request.outputs else None
         arrays = inputs_of(request)
         self._check(arrays)
-        reads = request.parameters and self.model.reads_parameters
-        parameters = parameters_of(request.parameters) if reads else NOTHING
-        outputs = await self.model.run(arrays, parameters, deadline)
+        parameters, question = self._told(request) if request.parameters else (NOTHING, None)
+        explanation: Arrays = {}
+        if question is None:
+            outputs = await self.model.run(arrays, parameters, deadline)
+        else:
+            outputs, explanation = await self._explained.run(arrays, question, deadline)
         response = ModelInferResponse(model_name=self._name, model_version=self._version, id=request.id)
         if wanted:
             outputs = {name: outputs[name] for name in wanted}
+        if question is not None:
+            outputs = {**outputs, **explanation}
+            question.tell(response)
         add_outputs(response, outputs, raw=bool(request.raw_input_contents))
         return response
 
@@ -43,11 +67,23 @@ class TensorService:
         metadata = ModelMetadataResponse(name=self._name, platform=self._platform)
         for tensors, specs in ((metadata.inputs, self.model.inputs), (metadata.outputs, self.model.outputs)):
             for spec in specs:
-                tensors.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+                tensor = tensors.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+                tell(tensor.parameters, spec.parameters)
+        if self._content_type:
+            tell(metadata.parameters, {"content_type": self._content_type})
         return metadata
 
     async def close(self) -> None:
+        await self._explained.close()
         await self.model.close()
+
+    def _told(self, request: ModelInferRequest) -> tuple[Parameters, Question | None]:
+        """The parameters of a request that the model reads; if it reads none, what they ask to have explained."""
+        if self.model.reads_parameters:
+            return parameters_of(request.parameters), None
+        if EXPLAIN in request.parameters:
+            return NOTHING, self._explained.question(parameters_of(request.parameters))
+        return NOTHING, None
 
     def _wanted(self, request: ModelInferRequest) -> list[str]:
         wanted: list[str] = []
@@ -56,6 +92,11 @@ class TensorService:
                 raise InvalidArgument(f"output {output.name!r} is not one of the model's: {_quoted(self._outputs)}")
             if output.name in wanted:
                 raise InvalidArgument(f"output {output.name!r} is asked for twice")
+            for parameter in output.parameters:
+                if parameter in _NOT_HERE:
+                    raise Unimplemented(
+                        f"output {output.name!r}: parameter {parameter!r} is not supported; {_NOT_HERE[parameter]}"
+                    )
             wanted.append(output.name)
         return wanted
 

@@ -5,11 +5,8 @@ Loaded only where that is set: without it a call knows nothing of spans.
 
 from __future__ import annotations
 
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagate import extract
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from protos.errors import CallError, Code, Fault
@@ -18,13 +15,6 @@ from protos.messages import ModelInferRequest, ModelInferResponse, parse
 from runtime.batcher import Run, runs
 
 SPAN = "ModelInfer"
-
-
-def provider(server: str, name: str) -> TracerProvider:
-    """What sends spans to the collector at `server`, HOST:PORT, unencrypted; its `shutdown` sends the last."""
-    made = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
-    made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(server, insecure=True)))
-    return made
 
 
 def traced(infer: Unary, tracing: TracerProvider) -> Unary:

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
+
+NICENESS = 5  # where cores are short, a model gets a third of what the event loop may take, which is seldom much
+
+
+def step_back(niceness: int) -> None:
+    """Lets other threads go first, the event loop's above all, from now on in this thread."""
+    # Else what takes microseconds, a refusal or a quick model, waits for the ends of a slow model's time slices. Only
+    # on Linux are priorities a thread's own.
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + niceness)
 
 
 class Worker:
@@ -25,6 +40,7 @@ class Worker:
         self._jobs.put(None)
 
     def _work(self) -> None:
+        step_back(NICENESS)
         while (job := self._jobs.get()) is not None:
             then = job()
             try:

@@ -22,6 +22,7 @@ from runtime.formats.pytorch import reason
 
 FOLDER = "data/aotinductor/"  # of an archive, one folder in it for each model
 TORCH_VERSION = "torch_version"  # the key of the metadata under which `runtime.export` writes it; PyTorch does not
+SOURCES = (".cpp", ".json")
 PLATFORM = "pytorch_aotinductor"
 AGAIN = "compile it again here, or serve the exported program, which runs anywhere"
 
@@ -62,6 +63,7 @@ def load_compiled(path: Path, names: list[str], device: torch.device) -> Program
         outputs=names_of(outputs, "returns"),
         writes=False,
         platform=PLATFORM,
+        memory=_held(path),
     )
 
 
@@ -94,6 +96,13 @@ def _metadata(path: Path) -> dict[str, str]:
             if name.endswith("_metadata.json"):
                 told |= msgspec.json.decode(archive.read(name), type=dict[str, str])
     return told
+
+
+def _held(path: Path) -> int:
+    """Bytes of what is loaded: the weights, most often in the library itself, and its code, which it does not tell."""
+    with ZipFile(path) as archive:
+        files = archive.infolist()
+    return sum(each.file_size for each in files if "/data/" in each.filename and not each.filename.endswith(SOURCES))
 
 
 def _missing(instructions: str) -> str:

@@ -7,7 +7,7 @@ that were given by keyword at its export, and the others go in the order of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -51,10 +51,12 @@ class ExportedModel:
         self.platform = settings.platform or program.platform
         self.inputs = settings.inputs
         self.outputs = settings.outputs
+        self.memory = program.memory
         self._order = program.input_order([spec.name for spec in settings.inputs])
         names = [spec.name for spec in settings.outputs]
         self._positions = list(zip(names, program.output_positions(names), strict=True))
         self._run: Callable[[list[torch.Tensor]], Sequence[Any]] | None = program.run
+        self._gradients = program.gradients
         self._device = None if device.type == "cpu" else device
         self._writes = program.writes
         self._threads = settings.options.threads
@@ -68,9 +70,25 @@ class ExportedModel:
             return {name: array[:rows] for name, array in self._answer(filled).items()}
         return self._answer(arrays)
 
+    def differentiable(self) -> Callable[[Mapping[str, torch.Tensor]], Mapping[str, Any]]:
+        """The program as a function of tensors by name. Raises FailedPrecondition for a compiled package."""
+        forward = self._gradients
+        if forward is None:
+            raise FailedPrecondition("a compiled package has no gradients; serve the exported program")
+
+        def call(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, Any]:
+            given = [tensors[name] for name in self._order]
+            rows = len(given[0])
+            if rows < self._fewest:
+                given = [torch.cat([each, each.new_zeros(self._fewest - rows, *each.shape[1:])]) for each in given]
+            values = forward(*given)
+            return {name: values[position][:rows] for name, position in self._positions}
+
+        return call
+
     def close(self) -> None:
         """Drops the program, and with it its memory."""
-        self._run = None
+        self._run = self._gradients = None
         if self._device is not None:
             torch.cuda.empty_cache()
 

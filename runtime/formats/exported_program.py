@@ -19,7 +19,7 @@ from torch.fx.graph import CodeGen
 from protos.errors import FailedPrecondition
 from protos.tensors import datatype_of
 from runtime.formats.program import Program, names_of
-from runtime.formats.pytorch import array_of, reason
+from runtime.formats.pytorch import array_of, bytes_of, reason
 from runtime.model import TensorSpec
 
 FOLDER = "models/"  # of an archive
@@ -51,6 +51,8 @@ def load_exported(path: Path, specs: Sequence[TensorSpec], device: torch.device)
         outputs=names_of(returned, "returns") if returned is not None else [],
         writes=_writes(module),
         platform=PLATFORM,
+        memory=bytes_of([*module.parameters(), *module.buffers(), *_constants(exported)]),
+        gradients=module.forward,
     )
     declared = {spec.name: spec for spec in specs}
     for name, value in zip(program.input_order(list(declared)), inputs.values(), strict=True):
@@ -75,10 +77,15 @@ def _inputs(exported: ExportedProgram) -> dict[str, Tensor]:
 def _flat(exported: ExportedProgram, inputs: Sequence[Tensor]) -> GraphModule:
     """The program as a module whose `forward` takes and returns its tensors side by side."""
     module = exported.module(check_guards=not _anything_goes(exported, inputs))
+    module.requires_grad_(False)  # nobody asks for the gradients of its weights
     # PyTorch's own forward folds and unfolds trees at each call, which takes longer than a small network.
     module.graph.set_codegen(CodeGen())
     module.recompile()
     return module
+
+
+def _constants(exported: ExportedProgram) -> list[Tensor]:
+    return [each for each in exported.constants.values() if isinstance(each, Tensor)]
 
 
 def _anything_goes(exported: ExportedProgram, inputs: Sequence[Tensor]) -> bool:

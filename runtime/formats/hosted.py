@@ -1,6 +1,6 @@
 """Models written for MLServer, hosted as they are: their class and their settings file. Needs the extra `mlserver`.
 
-They read whole requests: content types and codecs work, as do parameters. BYTES reach them as bytes, also by REST.
+They read whole requests: content types and codecs work, as do parameters and headers, and streams are theirs to answer.
 What MLServer does around a model and we do not: its batching, its cache, its own environments, its custom endpoints.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,12 +21,15 @@ from mlserver.errors import MLServerError
 from mlserver.settings import ModelParameters
 from mlserver.settings import ModelSettings as TheirSettings
 
-from protos.errors import CallError, DeadlineExceeded, FailedPrecondition, Internal, ResourceExhausted
+from protos.errors import CallError, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted
+from protos.grpc import Rpc
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
-from runtime.formats.mlserver_types import error_of, fill, request_of
+from runtime.formats.loop_thread import LoopThread, through, until
+from runtime.formats.mlserver_types import error_of, fill, headers_of, request_of, tell_of
 from runtime.settings import FILE, ModelSettings
 
 T = TypeVar("T")
+Headers = list[tuple[str, str]]
 
 _log = logging.getLogger(__name__)
 
@@ -34,24 +37,27 @@ _log = logging.getLogger(__name__)
 def host(made_of: type[MLModel], settings: ModelSettings, folder: Path, *, forget: Callable[[], None]) -> Hosted:
     """A model of such a class, loaded. Raises what its code raises, and FailedPrecondition when it is not ready."""
     theirs = _settings(settings, folder)
-    loop = _Loop(f"model {settings.name}")
+    loop = LoopThread(f"model {settings.name}")
     try:
         model, metadata = loop.run(_loaded(made_of, theirs))
     except BaseException:
         loop.stop()
         raise
-    return Hosted(model, metadata, settings, loop, forget)
+    streams = made_of.predict_stream is not MLModel.predict_stream
+    return (HostedStream if streams else Hosted)(model, metadata, settings, loop, forget)
 
 
 class Hosted:
     """A model in a thread with an event loop of its own, where it may block as MLServer's models do."""
+
+    memory = 0  # only its own code knows
 
     def __init__(
         self,
         model: MLModel,
         metadata: types.MetadataModelResponse,
         settings: ModelSettings,
-        loop: _Loop,
+        loop: LoopThread,
         forget: Callable[[], None],
     ) -> None:
         self._model = model
@@ -61,34 +67,41 @@ class Hosted:
         self._most = settings.options.max_queue
         self._loop = loop
         self._forget = forget
-        self._calls: set[asyncio.Future[ModelInferResponse]] = set()
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._closing = asyncio.Event()
 
-    async def infer(self, request: ModelInferRequest, deadline: float | None) -> ModelInferResponse:
+    def admit(self) -> None:
         waiting = len(self._calls) - 1  # one of them has its turn
         if waiting >= self._most:
             raise ResourceExhausted(
                 f"{waiting} calls already wait for model {self._name!r}, as many as may; try again later"
             )
+
+    async def infer(
+        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None = None
+    ) -> ModelInferResponse:
+        self.admit()
         gone = threading.Event()
-        answer: asyncio.Future[ModelInferResponse]
-        answer = asyncio.wrap_future(self._loop.submit(self._answer(request, deadline, gone)))
-        self._calls.add(answer)
-        answer.add_done_callback(self._calls.discard)
         try:
-            return await answer
+            response, headers = await self._called(self._answer(request, deadline, rpc, gone))
         except asyncio.CancelledError:
             gone.set()
             raise
+        if rpc is not None:
+            rpc.trailing += headers
+        return response
 
     def metadata(self) -> ModelMetadataResponse:
         theirs = self._metadata
         metadata = ModelMetadataResponse(name=self._name, platform=theirs.platform)
         for tensors, specs in ((metadata.inputs, theirs.inputs), (metadata.outputs, theirs.outputs)):
             for spec in specs or ():
-                tensors.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+                tell_of(tensors.add(name=spec.name, datatype=spec.datatype, shape=spec.shape), spec)
+        tell_of(metadata, theirs)
         return metadata
 
     async def close(self) -> None:
+        self._closing.set()
         await asyncio.gather(*self._calls, return_exceptions=True)
         try:
             await asyncio.wrap_future(self._loop.submit(_unloaded(self._model)))
@@ -97,51 +110,73 @@ class Hosted:
         self._loop.stop()
         self._forget()
 
+    def _called(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """Has the model's own loop do it; unloading waits for that."""
+        call: asyncio.Future[T] = asyncio.wrap_future(self._loop.submit(work))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        return call
+
     async def _answer(
-        self, request: ModelInferRequest, deadline: float | None, gone: threading.Event
-    ) -> ModelInferResponse:
+        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None, gone: threading.Event
+    ) -> tuple[ModelInferResponse, Headers]:
         """Runs in the model's own loop, where its turn comes when the calls before it block no more."""
         if gone.is_set():
             raise asyncio.CancelledError
         if deadline is not None and deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded("the deadline passed while the call waited for its turn")
-        asked = request_of(request)
+        asked = request_of(request, rpc)
+        with self._asked():
+            answer = await self._model.predict(asked)
+        return self._response(request, answer), headers_of(answer)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Around what the model does: what it raises becomes a CallError."""
         try:
             with model_context(self._model.settings):
-                answer = await self._model.predict(asked)
+                yield
         except CallError:
             raise
         except MLServerError as error:
             raise error_of(error) from error
         except Exception as error:
             raise Internal(f"model {self._name!r} failed: {type(error).__name__}: {error}") from error
+
+    def _response(self, request: ModelInferRequest, answer: types.InferenceResponse) -> ModelInferResponse:
         response = ModelInferResponse(model_name=self._name, model_version=self._version, id=request.id)
         fill(response, answer, raw=bool(request.raw_input_contents))
         return response
 
 
-class _Loop:
-    """An event loop that runs in a thread of its own."""
+class HostedStream(Hosted):
+    """A model with a `predict_stream` of its own, which answers a stream of requests as a whole."""
 
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+    async def infer_stream(
+        self, first: ModelInferRequest, others: AsyncIterator[ModelInferRequest], rpc: Rpc
+    ) -> AsyncGenerator[ModelInferResponse, None]:
+        """Answers as they come; the model makes the next one when the last was taken."""
+        self.admit()
+        headers: Headers = []
 
-    def submit(self, work: Coroutine[Any, Any, T]) -> Any:
-        """The future of what `work` returns."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        async def asked() -> AsyncGenerator[ModelInferRequest, None]:
+            yield first
+            async for request in until(self._closing, others):
+                if (request.model_name, request.model_version) != (first.model_name, first.model_version):
+                    raise InvalidArgument(f"model {self._name!r} answers this stream, which asks for another one, too")
+                yield request
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Waits for what `work` returns. Not in an event loop."""
-        result: T = self.submit(work).result()
-        return result
+        async def answers(
+            requests: AsyncGenerator[ModelInferRequest, None],
+        ) -> AsyncGenerator[tuple[ModelInferResponse, Headers], None]:
+            with self._asked():
+                async for answer in self._model.predict_stream(request_of(each, rpc) async for each in requests):
+                    yield self._response(first, answer), headers_of(answer)
 
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _run(self) -> None:
-        self._loop.run_forever()
-        self._loop.close()
+        async with aclosing(through(answers, asked(), self._called)) as made:
+            async for response, headers in made:  # noqa: B007 - the last are those of the stream
+                yield response
+        rpc.trailing += headers
 
 
 def _settings(settings: ModelSettings, folder: Path) -> TheirSettings:

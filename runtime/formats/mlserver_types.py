@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from math import prod
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from mlserver import types
 from mlserver.errors import InvalidModelURI, MLServerError, ModelNotReady, ModelParametersMissing
 from numpy.typing import NDArray
 
+from protos import binary
 from protos.errors import (
     CallError,
     FailedPrecondition,
@@ -21,7 +23,8 @@ from protos.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from protos.infer_json import parameters_of
+from protos.grpc import Rpc
+from protos.infer_json import parameters_of, tell
 from protos.messages import ModelInferRequest, ModelInferResponse
 from protos.tensors import BASE64, DATATYPES, add_outputs, inputs_of
 
@@ -42,12 +45,30 @@ _STATUSES: dict[int, type[CallError]] = {
     429: ResourceExhausted,
     503: Unavailable,
 }
-_CHOICES = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
+_RESERVED = "grpc-"  # how the headers begin that gRPC keeps to itself
+_OF_GRPC = {"content-type", "host", "te"}  # which it does not tell either
+_OF_THE_SERVER = {
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    binary.HEADER.decode(),
+}
+_NAME = re.compile(r"[0-9a-z_.-]+")  # as gRPC has it, which is narrower than HTTP
+_VALUE = re.compile(r"[ -~]*")
 
 
-def request_of(request: ModelInferRequest) -> types.InferenceRequest:
-    """A request as MLServer's models know it, its data in flat lists. Raises InvalidArgument for what it cannot say."""
+def request_of(request: ModelInferRequest, rpc: Rpc | None = None) -> types.InferenceRequest:
+    """A request as MLServer's models know it, its data in flat lists. Raises InvalidArgument for what it cannot say.
+
+    Of the call that it came by they know the headers; and BYTES in JSON, which has texts alone, are `str` to them.
+    """
     arrays = inputs_of(request)
+    texts = rpc is not None and rpc.rest and binary.HEADER.decode() not in rpc.metadata
     inputs = [
         _made(
             types.RequestInput,
@@ -56,19 +77,34 @@ def request_of(request: ModelInferRequest) -> types.InferenceRequest:
             name=each.name,
             shape=each.shape[:],
             datatype=each.datatype,
-            data=_data(each, arrays[each.name]),
+            data=_data(each, arrays[each.name], texts=texts),
         )
         for each in request.inputs
     ]
     outputs = [_made(types.RequestOutput, each, f"output {each.name!r}", name=each.name) for each in request.outputs]
-    return _made(types.InferenceRequest, request, "request", id=request.id, inputs=inputs, outputs=outputs or None)
+    made = _made(types.InferenceRequest, request, "request", id=request.id, inputs=inputs, outputs=outputs or None)
+    if rpc is not None:
+        made.parameters = made.parameters or types.Parameters()
+        made.parameters.headers = _headers(rpc)
+    return made
 
 
-def _data(tensor: Any, array: NDArray[Any]) -> list[Any]:
+def _data(tensor: Any, array: NDArray[Any], *, texts: bool) -> list[Any]:
     flat: list[Any] = array.ravel().tolist()
-    if array.dtype == _TEXT and parameters_of(tensor.parameters).get("content_type") == BASE64:
-        return [base64.b64encode(each) for each in flat]  # their codec expects to decode it
-    return flat
+    if array.dtype != _TEXT:
+        return flat
+    if parameters_of(tensor.parameters).get("content_type") == BASE64:
+        flat = [base64.b64encode(each) for each in flat]  # their codec expects to decode it
+    return [each.decode() for each in flat] if texts else flat
+
+
+def _headers(rpc: Rpc) -> dict[str, str]:
+    """What the caller sent beside the message, as MLServer tells it."""
+    if rpc.rest:
+        return dict(rpc.metadata)
+    return {
+        name: value for name, value in rpc.metadata.items() if name not in _OF_GRPC and not name.startswith(_RESERVED)
+    }
 
 
 def _made(kind: type[P], message: Any, where: str, **fields: Any) -> P:
@@ -83,15 +119,27 @@ def _made(kind: type[P], message: Any, where: str, **fields: Any) -> P:
 def fill(response: ModelInferResponse, answer: types.InferenceResponse, *, raw: bool) -> None:
     """Adds what a model answered to a response. Raises Internal where an output does not fit its shape or datatype."""
     add_outputs(response, {each.name: _array(each) for each in answer.outputs}, raw=raw)
-    _tell(response.parameters, answer.parameters)
+    tell_of(response, answer)
     for message, output in zip(response.outputs, answer.outputs, strict=True):
-        _tell(message.parameters, output.parameters)
+        tell_of(message, output)
 
 
-def _tell(parameters: Any, told: types.Parameters | None) -> None:
-    for name, value in told.model_dump().items() if told else ():
-        if choice := _CHOICES.get(type(value)):  # none for headers, a dict, for which the protocol has no word
-            setattr(parameters[name], choice, value)
+def tell_of(message: Any, theirs: Any) -> None:
+    """Gives a message the parameters of what it is made from. Headers are none, as the protocol has no word for them."""
+    if theirs.parameters:
+        tell(message.parameters, theirs.parameters.model_dump())
+
+
+def headers_of(answer: types.InferenceResponse) -> list[tuple[str, str]]:
+    """The headers that a model answers with. Raises Internal naming one that cannot be sent."""
+    told = (answer.parameters and answer.parameters.headers) or {}
+    headers = [(name.lower(), value) for name, value in told.items()]
+    for name, value in headers:
+        if name in _OF_THE_SERVER or name.startswith(_RESERVED):
+            raise Internal(f"header {name!r} of the model: it is the server's to write")
+        if not _NAME.fullmatch(name) or not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise Internal(f"header {name!r} of the model: it cannot be sent, being no word, or no plain ASCII text")
+    return headers
 
 
 def _array(output: types.ResponseOutput) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from protos.errors import FailedPrecondition, Internal, InvalidArgument
 from protos.tensors import DATATYPES
+from runtime.formats.onnx_weights import weights_of
 from runtime.model import NOTHING, Arrays, Parameters, TensorSpec
 from runtime.repository import locate
 from runtime.settings import FILE, ModelSettings
@@ -72,6 +73,7 @@ class OnnxModel:
         self.platform = settings.platform or PLATFORM
         self.inputs = _specs("inputs", session.get_inputs(), settings.inputs, all_needed=True)
         self.outputs = _specs("outputs", session.get_outputs(), settings.outputs, all_needed=False)
+        self.memory = weights_of(path)
         self._names = [spec.name for spec in self.outputs]
         self._texts = [spec.name for spec in self.inputs if spec.datatype == "BYTES"]
         self._session: onnxruntime.InferenceSession | None = session

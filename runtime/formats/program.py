@@ -23,6 +23,8 @@ class Program:
     outputs: Names
     writes: bool  # perhaps to its inputs
     platform: str
+    memory: int = 0  # bytes that it holds
+    gradients: Callable[..., Sequence[Any]] | None = None  # `run` with them, tensors one by one; not of compiled code
 
     def input_order(self, declared: list[str]) -> list[str]:
         """The declared inputs in the order of the program's: by name, where there is one that is declared.

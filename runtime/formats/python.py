@@ -43,6 +43,8 @@ _TEXT = np.dtype(np.object_)
 class PythonModel:
     """An object of a user's class. `forget` is called when the model is closed."""
 
+    memory = 0  # only its own code knows
+
     def __init__(self, made_of: type, settings: ModelSettings, folder: Path, *, forget: Callable[[], None]) -> None:
         for key, specs in (("inputs", settings.inputs), ("outputs", settings.outputs)):
             if not specs:

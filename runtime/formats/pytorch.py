@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import threading
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import ml_dtypes
@@ -80,6 +81,12 @@ def array_of(name: str, value: Any) -> NDArray[Any]:
         return bits.view(ml_dtypes.bfloat16)
     array: NDArray[Any] = value.numpy()
     return array
+
+
+def bytes_of(tensors: Iterable[torch.Tensor]) -> int:
+    """What tensors hold in memory; those that share it count once, and sparse ones not at all."""
+    storages = [each.untyped_storage() for each in tensors if each.layout is torch.strided]
+    return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
 
 
 def reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 from protos.errors import FailedPrecondition, Internal
 from runtime.formats import pytorch
-from runtime.formats.pytorch import array_of, check_declared, device_of, silence, tensor_of, use_threads
+from runtime.formats.pytorch import array_of, bytes_of, check_declared, device_of, silence, tensor_of, use_threads
 from runtime.model import NOTHING, Arrays, Parameters
 from runtime.repository import locate
 from runtime.settings import FILE, ModelSettings
@@ -40,18 +40,31 @@ def load(settings: ModelSettings, folder: Path) -> TorchScriptModel:
             module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
         except Exception as error:
             raise FailedPrecondition(f"{path.name} is not a TorchScript archive: {_reason(error)}") from error
-        model = TorchScriptModel(_frozen(module), settings, device)
+        model = TorchScriptModel(
+            _frozen(module), settings, device, thawed=module if settings.options.explained else None
+        )
     except FailedPrecondition as error:
         raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
     return model
 
 
 class TorchScriptModel:
-    """A scripted or traced module on one device."""
+    """A scripted or traced module on one device.
+
+    `thawed` is the module before it was frozen, for gradients: their runs are then no part of what the executor learns
+    from the others. The two share their weights.
+    """
 
     reads_parameters = False
 
-    def __init__(self, module: torch.jit.ScriptModule, settings: ModelSettings, device: torch.device) -> None:
+    def __init__(
+        self,
+        module: torch.jit.ScriptModule,
+        settings: ModelSettings,
+        device: torch.device,
+        *,
+        thawed: torch.jit.ScriptModule | None = None,
+    ) -> None:
         check_declared(settings)
         if not hasattr(module, "forward"):
             raise FailedPrecondition("the archive has no forward method")
@@ -64,6 +77,8 @@ class TorchScriptModel:
         self._order = _order([spec.name for spec in settings.inputs], forward.schema.arguments[1:])
         self._names = [spec.name for spec in settings.outputs]
         self._forward: Callable[..., Any] | None = forward
+        self.memory = bytes_of(_tensors(module))
+        self._thawed = thawed
         self._device = None if device.type == "cpu" else device
         self._writes = _writes_inputs(module)
         self._inference = torch.inference_mode()
@@ -83,9 +98,18 @@ class TorchScriptModel:
             raise Internal(_reason(error)) from error
         return {name: array_of(name, value) for name, value in self._named(result).items()}
 
+    def differentiable(self) -> Callable[[Mapping[str, torch.Tensor]], Mapping[str, Any]]:
+        """The module as it was before it was frozen, as a function of tensors by name."""
+        module: Any = self._thawed
+        if module is None:
+            raise Internal("the model was loaded without explanations")
+        for weight in module.parameters():
+            weight.requires_grad_(False)  # whose gradients nobody asks for
+        return lambda tensors: self._named(module(*[tensors[name] for name in self._order]))
+
     def close(self) -> None:
         """Drops the module, and with it its memory."""
-        self._forward = None
+        self._forward = self._thawed = None
         if self._device is not None:
             torch.cuda.empty_cache()
 
@@ -128,6 +152,16 @@ def _order(declared: list[str], arguments: list[Any]) -> list[str]:
         if str(argument.type) not in ("Tensor", "Optional[Tensor]"):
             raise FailedPrecondition(f"forward's {argument.name!r} is {argument.type}; only tensors are served")
     return order
+
+
+def _tensors(module: torch.jit.ScriptModule) -> Iterator[torch.Tensor]:
+    """Parameters, buffers, and what was made a constant of the code, as freezing does with both."""
+    yield from module.parameters()
+    yield from module.buffers()
+    graph: Any = module.inlined_graph
+    for node in graph.findAllNodes("prim::Constant"):
+        if node.hasAttribute("value") and node.kindOf("value") == "t":
+            yield node.t("value")
 
 
 def _writes_inputs(module: torch.jit.ScriptModule) -> bool:

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks import triton
+from benchmarks import first, triton
 from benchmarks.runtime import CASES, CPU_US, Figure, answer, broken, figure, table
 from benchmarks.servers import MLSERVER, OURS, SERVERS, TRITON
 
@@ -48,6 +48,16 @@ def test_a_server_answers_every_case_and_is_measured(name, tmp_path):
     assert (seen.server, seen.case, seen.concurrent) == (name, "mlp", 8)
     assert 0 < seen.p50_ms <= seen.p99_ms <= seen.p999_ms
     assert seen.cpu_us >= 0
+
+
+@pytest.mark.parametrize("state", [first.COLD, first.WARM])
+def test_the_first_calls_of_a_model_are_timed(tmp_path, monkeypatch, state):
+    monkeypatch.setattr(first, "CALLS", 20)
+    first.write(tmp_path)
+    seen = first.run(tmp_path, "mlp", state)
+    assert seen.first > 0
+    assert 0 < seen.p50 <= seen.p999
+    assert first.table({"mlp": {state: seen}}).splitlines()[1].split()[:2] == ["mlp", state]
 
 
 def test_a_model_folder_for_triton_says_what_the_model_takes(tmp_path):

@@ -15,6 +15,8 @@ from runtime.model import Model, batched
 class ModelContract:
     """Checks a model with floating-point inputs and outputs whose first dimension counts rows."""
 
+    holds = 0  # bytes of its weights
+
     def make(self, folder) -> Model:
         """The model under test; `folder` is empty and its own."""
         raise NotImplementedError
@@ -43,6 +45,9 @@ class ModelContract:
         assert model.inputs
         assert model.outputs
         assert batched(model)
+
+    def test_it_says_how_much_memory_its_weights_take(self, model):
+        assert model.memory == self.holds
 
     @pytest.mark.parametrize("count", [0, 1, 2, 5])
     def test_it_returns_what_it_declares_for_any_number_of_rows(self, model, inputs, count):

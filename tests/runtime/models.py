@@ -70,6 +70,9 @@ class Mlp(nn.Module):
         return y
 
 
+MLP_BYTES = 4 * (4 * 8 + 8 + 8 + 1)  # of its weights
+
+
 class Times(nn.Module):
     """y = factor * x, for a version that can be told from another."""
 
@@ -174,6 +177,7 @@ class Fake:
         self.name = name
         self.version = version
         self.platform = "fake"
+        self.memory = 1000
         self.reads_parameters = False
         self.inputs = (TensorSpec("x", "FP64", shape),)
         self.outputs = (TensorSpec("y", "FP64", shape),)

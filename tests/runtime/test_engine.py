@@ -9,10 +9,20 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from protos.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound, Unavailable
+from protos.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 from protos.messages import ModelInferRequest
 from protos.tensors import add_inputs, outputs_of
-from runtime.engine import Engine, Entry, State
+from runtime import catalogue
+from runtime.catalogue import Entry, State
+from runtime.engine import Engine
 from runtime.metrics import Metrics
 from runtime.model import NOTHING
 from runtime.repository import Repository
@@ -527,6 +537,103 @@ def test_a_deadline_that_passed_is_told_and_counted(tmp_path):
         assert registry.get_sample_value("runtime_requests_in_flight", {"model": "m", "version": ""}) == 0
         await engine.unload("m")
         assert counted("INTERNAL") is None
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_loads_are_counted_by_their_outcome(tmp_path):
+    """And not by the names that clients made up, nor by those of models that never served."""
+    keep(tmp_path, "m", 1)
+    keep(tmp_path, "bad", "broken")
+
+    async def scenario():
+        registry = CollectorRegistry()
+        engine = Engine(Repository(tmp_path), Metrics(registry), load=Loader())
+        await engine.load_all()
+        await engine.load("m")
+        keep(tmp_path, "m", "broken too")
+        for name in ("m", "bad", "nobody's"):
+            with pytest.raises((FailedPrecondition, NotFound)):
+                await engine.load(name)
+        outcomes = ("loaded", "unchanged", "failed")
+        assert [registry.get_sample_value("runtime_loads_total", {"outcome": each}) for each in outcomes] == [1, 1, 3]
+        labels = {"model": "m", "version": ""}
+        assert (registry.get_sample_value("runtime_model_load_seconds", labels) or 0) > 0
+        assert registry.get_sample_value("runtime_model_memory_bytes", labels) == 1000
+        assert registry.get_sample_value("runtime_model_load_seconds", {"model": "bad", "version": ""}) is None
+        await engine.unload("m")
+        assert registry.get_sample_value("runtime_model_memory_bytes", labels) is None
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_of_models_that_are_gone_not_all_are_remembered(tmp_path, monkeypatch):
+    """As when every generation of a model has a name of its own, and nobody asks for the index."""
+    monkeypatch.setattr(catalogue, "REMEMBERED", 3)
+
+    async def scenario():
+        async with running(tmp_path) as engine:
+            keep(tmp_path, "stays", 1)
+            await engine.load("stays")
+            for generation in range(6):
+                name = f"m_{generation}"
+                keep(tmp_path, name, 1)
+                await engine.load(name)
+                await engine.unload(name)
+                shutil.rmtree(tmp_path / name)
+            assert await answer(engine, "stays") == 1
+            for generation in (3, 4, 5):
+                with pytest.raises(NotFound, match=f"model 'm_{generation}' is not loaded: unloaded"):
+                    await answer(engine, f"m_{generation}")
+            with pytest.raises(NotFound, match="there is no model 'm_2'; loaded are 'stays'"):
+                await answer(engine, "m_2")
+
+    asyncio.run(scenario())
+
+
+def test_settings_written_again_as_they_were_load_nothing(tmp_path):
+    keep(tmp_path, "m", 1)
+
+    async def scenario():
+        load = Loader()
+        async with running(tmp_path, load) as engine:
+            await engine.load("m")
+            settings = tmp_path / "m" / "model-settings.json"
+            text = settings.read_bytes()
+            settings.unlink()
+            settings.write_bytes(text)
+            await engine.load("m")
+            assert len(load.models) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_refuses_before_the_tensors_are_read(tmp_path):
+    """A request that is refused is counted; that its tensors make no sense is nobody's business then."""
+    keep(tmp_path, "m", 1)
+    put(tmp_path, "m", parameters={"extra": {"max_queue": 2}})
+
+    async def scenario():
+        registry = CollectorRegistry()
+        engine = Engine(Repository(tmp_path), Metrics(registry), load=Loader())
+        await engine.load("m")
+        engine.admit("m", "")
+        calls = [asyncio.create_task(engine.infer(request())) for _ in range(2)]
+        await asyncio.sleep(0)
+        nonsense = request(unexpected=A)
+        with pytest.raises(ResourceExhausted, match="2 calls already wait for model 'm'"):
+            await engine.infer(nonsense)
+        with pytest.raises(ResourceExhausted):
+            engine.admit("m", "")
+        with pytest.raises(NotFound):
+            engine.admit("x", "")
+        labels = {"model": "m", "version": "", "code": "RESOURCE_EXHAUSTED"}
+        assert registry.get_sample_value("runtime_requests_total", labels) == 2
+        assert registry.get_sample_value("runtime_unknown_model_requests_total") == 1
+        await asyncio.gather(*calls)
+        engine.admit("m", "")
         await engine.close()
 
     asyncio.run(scenario())

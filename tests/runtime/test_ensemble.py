@@ -9,7 +9,7 @@ import pytest
 
 from protos.errors import FailedPrecondition, Unavailable
 from protos.tensors import outputs_of
-from runtime.engine import State
+from runtime.catalogue import State
 from runtime.formats import load
 from runtime.model import NOTHING
 from tests.runtime.models import Fake, Minus, Mlp, Times, put, tensor

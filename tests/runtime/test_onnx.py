@@ -5,10 +5,11 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from protos.errors import FailedPrecondition, Internal, InvalidArgument
 from protos.tensors import DATATYPES
+from runtime.formats.onnx_weights import weights_of
 from runtime.model import TensorSpec
 from runtime.warmup import warm_up
 from tests.runtime.contract import ModelContract
@@ -75,6 +76,8 @@ def same(name, *shape, datatype="FP32"):
 
 
 class TestOnnxModel(ModelContract):
+    holds = 4 * (4 * 8 + 8)
+
     def make(self, folder):
         return loaded(folder, mlp())
 
@@ -85,6 +88,8 @@ class TestOnnxModelWithTwoInputsAndOutputs(ModelContract):
 
 
 class TestOnnxModelWithTwoThreads(ModelContract):
+    holds = 4 * (4 * 8 + 8)
+
     def make(self, folder):
         return loaded(folder, mlp(), parameters={"extra": {"threads": "2"}})
 
@@ -95,6 +100,21 @@ def test_the_file_says_what_it_takes_and_returns(tmp_path):
     assert model.outputs == (TensorSpec("y", "FP32", (-1, 1)),)
     assert model.platform == "onnxruntime_onnx"
     assert warm_up(model, max_rows=8) > 0
+
+
+def test_the_weights_are_told_wherever_and_however_they_are_kept(tmp_path):
+    """As raw bytes, as numbers, in a file of their own, as constants between the operators; text has no size."""
+    raw = numpy_helper.from_array(np.ones((3, 5), np.float32), "raw")
+    typed = helper.make_tensor("typed", TensorProto.DOUBLE, [2, 2], [1.0, 2.0, 3.0, 4.0])
+    scalar = helper.make_tensor("scalar", TensorProto.INT64, [], [7])
+    text = numpy_helper.from_array(np.array(["text"], np.object_), "text")
+    apart = numpy_helper.from_array(np.ones(1000, np.float16), "apart")
+    external_data_helper.set_external_data(apart, "weights.bin")
+    apart.ClearField("raw_data")
+    constant = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.zeros(9, np.uint8)))
+    made = helper.make_model(helper.make_graph([constant], "graph", [], [], [raw, typed, scalar, text, apart]))
+    (tmp_path / "model.onnx").write_bytes(made.SerializeToString())
+    assert weights_of(tmp_path / "model.onnx") == 3 * 5 * 4 + 4 * 8 + 8 + 1000 * 2 + 9
 
 
 def test_tensors_go_by_name(tmp_path):

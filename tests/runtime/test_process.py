@@ -237,19 +237,6 @@ def in_flight(address):
     return 0.0
 
 
-def test_sigterm_lets_a_call_in_flight_finish(repository, tmp_path):
-    with Runtime(repository, tmp_path) as server, grpc.insecure_channel(server.address) as channel:
-        answers = []
-        calling = threading.Thread(target=lambda: answers.append(infer(channel, "slow", [400])))
-        calling.start()
-        while not in_flight(server.address):
-            assert calling.is_alive()
-        server.signal(signal.SIGTERM)
-        calling.join()
-        assert outputs_of(answers[0])["y"].tolist() == [400]
-        assert server.wait() == 0
-
-
 def test_sigterm_under_load_fails_no_call(repository, tmp_path):
     callers = 24
     together = threading.Barrier(callers)

@@ -5,8 +5,16 @@ import os
 import pytest
 
 from protos.errors import FailedPrecondition
+from runtime import repository
 from runtime.repository import Repository, locate
+from runtime.settings import read_settings
 from tests.runtime.models import put
+
+
+def batch_size(models, name):
+    (found,) = models.find(name)
+    assert found.settings
+    return found.settings.max_batch_size
 
 
 def told(root):
@@ -51,16 +59,17 @@ def test_a_broken_settings_file_hides_nobody_else(tmp_path):
 def test_a_folder_that_cannot_be_listed_hides_nobody_else(tmp_path, monkeypatch):
     put(tmp_path, "good")
     put(tmp_path, "locked")
-    list_folder = type(tmp_path).iterdir
+    list_folder = os.scandir
 
     def refuse(path):
-        if path.name == "locked":
+        if str(path).endswith("locked"):
             raise PermissionError(13, "Permission denied")
         return list_folder(path)
 
-    monkeypatch.setattr(type(tmp_path), "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     by_name = {each.name: each for each in Repository(tmp_path).scan()}
     assert by_name["good"].settings is not None
+    assert by_name["locked"].reason.endswith("locked cannot be read: Permission denied")
 
 
 def test_two_folders_that_claim_one_version_are_both_refused(tmp_path):
@@ -86,13 +95,104 @@ def test_a_fingerprint_changes_with_any_file_of_the_model(tmp_path):
     assert prints[0] == prints[1]
     (folder / "model.pt").write_bytes(b"newer")
     prints.append(fingerprint())
-    os.utime(folder / "model-settings.json", ns=(0, 0))
+    settings = folder / "model-settings.json"
+    settings.write_bytes(settings.read_bytes() + b"\n")
     prints.append(fingerprint())
     (tmp_path / "elsewhere.pt").write_bytes(b"newer")
     prints.append(fingerprint())
     (tmp_path / "elsewhere.pt").unlink()
     prints.append(fingerprint())
     assert len(set(prints)) == 5
+
+
+def test_settings_that_are_written_again_as_they_were_change_no_fingerprint(tmp_path):
+    folder = put(tmp_path, "m", b"archive")
+    models = Repository(tmp_path)
+    before = models.find("m")[0].fingerprint()
+    text = (folder / "model-settings.json").read_bytes()
+    (folder / "new").write_bytes(text)
+    (folder / "new").rename(folder / "model-settings.json")
+    os.utime(folder / "model-settings.json", ns=(0, 0))
+    assert models.find("m")[0].fingerprint() == before
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The folders whose settings were parsed since the last look; every file counts as settled."""
+    folders: list[str] = []
+
+    def read(path, **names):
+        folders.append(path.parent.name)
+        return read_settings(path, **names)
+
+    monkeypatch.setattr(repository, "read_settings", read)
+    monkeypatch.setattr(repository, "SETTLED_NS", -1)
+
+    def look():
+        seen = sorted(folders)
+        folders.clear()
+        return seen
+
+    return look
+
+
+def test_settings_are_parsed_once_until_they_change(tmp_path, parsed):
+    for name in ("a", "b", "c"):
+        put(tmp_path, name)
+    models = Repository(tmp_path)
+    models.scan()
+    assert parsed() == ["a", "b", "c"]
+    models.scan()
+    assert batch_size(models, "b") == 64
+    assert parsed() == []
+    put(tmp_path, "b", max_batch_size=7)
+    models.scan()
+    assert parsed() == ["b"]
+    assert batch_size(models, "b") == 7
+    assert parsed() == []
+
+
+def test_what_was_written_a_moment_ago_is_not_trusted_to_show_that_it_was_written_again(tmp_path, parsed, monkeypatch):
+    monkeypatch.setattr(repository, "SETTLED_NS", 10**18)
+    put(tmp_path, "a")
+    models = Repository(tmp_path)
+    models.scan()
+    models.scan()
+    assert parsed() == ["a", "a"]
+
+
+def test_to_find_a_model_looks_into_its_folder_only(tmp_path, parsed):
+    for name in ("a", "b", "c"):
+        put(tmp_path, name)
+    models = Repository(tmp_path)
+    models.scan()
+    parsed()
+    for name in ("a", "b", "c"):
+        put(tmp_path, name, max_batch_size=2)
+    assert batch_size(models, "b") == 2
+    assert parsed() == ["b"]
+
+
+def test_a_model_is_found_in_a_folder_of_another_name(tmp_path, parsed):
+    put(tmp_path, "folder", name="m", parameters={"version": "1"})
+    put(tmp_path, "m", version="2")
+    put(tmp_path, "other")
+    models = Repository(tmp_path)
+    for _ in range(2):
+        assert [each.folder.name for each in models.find("m")] == ["folder", "2"]
+        parsed()
+    put(tmp_path, "late", name="renamed")
+    assert [each.folder.name for each in models.find("renamed")] == ["late"]
+    assert models.find("late") == []
+
+
+def test_two_folders_that_claim_one_version_are_refused_when_one_is_found(tmp_path):
+    put(tmp_path, "one", name="same")
+    models = Repository(tmp_path)
+    assert models.find("same")[0].settings is not None
+    put(tmp_path, "same")
+    (disputed,) = models.find("same")
+    assert (disputed.settings, "claimed by" in disputed.reason) == (None, True)
 
 
 def test_a_model_file_is_found_by_its_uri_or_by_its_name(tmp_path):

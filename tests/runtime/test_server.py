@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import pytest
 from prometheus_client import CollectorRegistry
 
+from protos.errors import NotFound
 from runtime import __main__ as command
 from runtime import process
 from runtime.engine import Engine
@@ -70,6 +72,23 @@ def test_the_index_has_all_models_or_those_that_are_ready(tmp_path):
             ("other", "UNAVAILABLE"),
         ]
         assert [each.name for each in (await service.index(ready=True)).models] == ["loaded"]
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_no_name_is_the_name_of_no_model(tmp_path):
+    """And not of all of them, as it is where statistics are asked for."""
+    put(tmp_path, "m")
+
+    async def scenario():
+        engine = Engine(Repository(tmp_path), Metrics(CollectorRegistry()), load=fake)
+        service = RuntimeService(engine)
+        await service.load("m")
+        for change in (service.load, service.unload):
+            with pytest.raises(NotFound, match="the repository has no model ''"):
+                await change("")
+        assert await service.model_ready("m", "")
         await engine.close()
 
     asyncio.run(scenario())

@@ -6,7 +6,7 @@ import pytest
 
 from protos.errors import FailedPrecondition
 from runtime.model import TensorSpec
-from runtime.settings import MAX_BATCH_SIZE, Options, read_settings
+from runtime.settings import MAX_BATCH_SIZE, FormatOptions, read_settings
 
 PLAIN = {"implementation": "runtime.TorchScriptModel"}
 
@@ -48,7 +48,7 @@ def test_keys_that_mlserver_would_ignore_are_ignored(read):
 def test_options_may_be_strings_as_seldon_writes_them(read):
     extra = {"device": "cuda:1", "threads": "4", "max_batch_size": "8", "max_batch_time": "0.5", "max_queue": "10"}
     settings = read({**PLAIN, "parameters": {"extra": extra}})
-    assert settings.options == Options(
+    assert settings.options == FormatOptions(
         device="cuda:1", threads=4, max_batch_size=8, max_batch_time=0.5, max_queue=10, warm_up_size=1
     )
     assert (settings.max_batch_size, settings.max_batch_time) == (8, 0.5)
@@ -58,7 +58,7 @@ def test_nulls_are_as_good_as_nothing(read):
     parameters = dict.fromkeys(["uri", "version", "extra", "format"])
     settings = read({**PLAIN, "name": None, "max_batch_size": None, "max_batch_time": None, "parameters": parameters})
     assert settings.name == "folder"
-    assert settings.options == Options()
+    assert settings.options == FormatOptions()
 
 
 @pytest.mark.parametrize(

@@ -54,10 +54,8 @@ class Stock(Process):
         super().__init__("mlserver.cli.main", "start", models, folder=folder)
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["in process", "parallel worker"])
-def server(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stock")
-    models = folder / "models"
+def written(models):
+    """Models of ours, and a neighbour whose module has our name."""
     put(models, "times", Times(2), name="times", **TIMES)
     put(models, "batched", Times(3), name="batched", max_batch_size=8, max_batch_time=0.02, **TIMES)
     put(models, "mlp", Mlp(), name="mlp", platform="mine")
@@ -66,11 +64,29 @@ def server(request, tmp_path_factory):
     (models / "echo" / "model-settings.json").write_text('{"name": "echo", "implementation": "runtime.Echo"}')
     # Its workers count on an event loop that uvloop makes no more since 0.22; where there is none, they use asyncio's.
     (models / "uvloop.py").write_text("raise ImportError")
-    with Stock(models, folder / "said", parallel_workers=request.param) as server:
-        with httpx.Client(base_url=f"http://{server.http}") as client:
-            until(lambda: ready(client) or "rror" in server.complained + server.printed)
-            assert ready(client), server.complained + server.printed
-        yield server
+    return models
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    """One without parallel workers and one with one; they start side by side."""
+    with ExitStack() as stack:
+        started = []
+        for workers in (0, 1):
+            folder = tmp_path_factory.mktemp("stock")
+            started.append(
+                stack.enter_context(Stock(written(folder / "models"), folder / "said", parallel_workers=workers))
+            )
+        yield started
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["in process", "parallel worker"])
+def server(request, servers):
+    server = servers[request.param]
+    with httpx.Client(base_url=f"http://{server.http}") as client:
+        until(lambda: ready(client) or "rror" in server.complained + server.printed)
+        assert ready(client), server.complained + server.printed
+    return server
 
 
 def ready(client):

@@ -15,6 +15,7 @@ from runtime.formats import load
 from runtime.repository import Repository
 from tests.runtime.contract import ModelContract
 from tests.runtime.models import (
+    MLP_BYTES,
     AsDict,
     AsPair,
     AsTuple,
@@ -42,6 +43,8 @@ def same(name="x", *shape, datatype="FP32"):
 
 
 class TestTorchScriptModel(ModelContract):
+    holds = MLP_BYTES
+
     def make(self, folder):
         return loaded(folder, Mlp())
 
@@ -253,6 +256,8 @@ def test_a_model_with_more_threads_does_not_change_another_threads_number(tmp_pa
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 class TestOnGpu(ModelContract):
+    holds = MLP_BYTES
+
     def make(self, folder):
         return loaded(folder, Mlp(), parameters={"extra": {"device": "cuda"}})
 

@@ -2,58 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import grpc
 import httpx
 import pytest
 
+from tests.collector import Collector, said
 from tests.process import _ENVIRONMENT, Runtime
 from tests.runtime.models import Times, put, tensor
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc")
 
-EXPORT = "opentelemetry.proto.collector.trace.v1.TraceService"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
-
-
-class Collector:
-    """An OTLP collector: keeps what it is sent."""
-
-    def __init__(self):
-        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as wire
-
-        self.resources: list[Any] = []
-        self._lock = threading.Lock()
-
-        def export(request, _context):
-            with self._lock:
-                self.resources += request.resource_spans
-            return wire.ExportTraceServiceResponse()
-
-        handler = grpc.unary_unary_rpc_method_handler(
-            export, wire.ExportTraceServiceRequest.FromString, wire.ExportTraceServiceResponse.SerializeToString
-        )
-        self._server = grpc.server(ThreadPoolExecutor(1))
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(EXPORT, {"Export": handler}),))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
-
-    def __enter__(self):
-        self._server.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.stop(None).wait()
-
-    def spans(self):
-        return [span for resource in self.resources for scope in resource.scope_spans for span in scope.spans]
-
-
-def said(attributes):
-    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in attributes}
 
 
 def test_a_call_is_a_span_under_its_callers(tmp_path, monkeypatch):

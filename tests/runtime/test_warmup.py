@@ -25,11 +25,11 @@ def tried(tmp_path):
     return attempt
 
 
-def test_a_model_runs_with_one_row_two_and_the_most(tried):
+def test_a_model_runs_with_one_row_two_the_most_and_all_between(tried):
     assert 0 < tried(Mlp()) < 60
     fake = Fake(shape=(-1, 3))
     warm_up(fake, max_rows=16)
-    assert [len(batch) for batch in fake.batches if len(batch) > 1] == [2] * RUNS + [16] * RUNS
+    assert [len(batch) for batch in fake.batches if len(batch) > 1] == [2] * RUNS + [16] * RUNS + [*range(3, 16)]
     assert all(batch.min() >= 0 and batch.max() < 1 for batch in fake.batches)
     assert not any(batch.flags.writeable for batch in fake.batches)
 
@@ -45,6 +45,13 @@ def test_a_slow_model_is_not_tried_with_the_most_rows(monkeypatch):
     fake = Fake(shape=(-1, 3))
     warm_up(fake, max_rows=16)
     assert {len(batch) for batch in fake.batches} == {1}
+
+
+def test_what_lies_between_is_tried_for_so_long_only(monkeypatch):
+    monkeypatch.setattr("runtime.warmup.BUDGET", -1.0)
+    fake = Fake(shape=(-1, 3))
+    warm_up(fake, max_rows=16)
+    assert {len(batch) for batch in fake.batches} == {1, 2, 16}
 
 
 Y, WIDE = [tensor("y", "FP32", -1, 1)], [tensor("y", "FP32", -1, 4)]

@@ -31,11 +31,22 @@ ALONE = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own for e
 CONNECTIONS = 24  # so many never all end in one process: once in 2^23 runs
 
 
-@pytest.fixture
-def server(tmp_path):
-    put(tmp_path / "models", "m", Times(2), **TIMES)
-    put(tmp_path / "models", "slow", Slow(), **SLOW)
-    with Runtime(tmp_path / "models", tmp_path / "said", "--workers", str(WORKERS)) as server:
+def written(root):
+    """A folder with "m" and "slow"."""
+    put(root, "m", Times(2), **TIMES)
+    put(root, "slow", Slow(), **SLOW)
+    return root
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def server(models, tmp_path_factory):
+    """For tests that leave "m" and "slow" as they are, and the server running."""
+    with Runtime(models, tmp_path_factory.mktemp("said"), "--workers", str(WORKERS)) as server:
         assert server.welcome.startswith("serving m, slow on ")
         yield server
 
@@ -88,39 +99,39 @@ def test_all_share_the_port_and_count_together(server):
         assert metric(server, "runtime_requests_total", model="m", code="OK") == times * CONNECTIONS
     assert metric(server, "runtime_request_seconds_count", model="m") == 2 * CONNECTIONS
     assert metric(server, "model_infer_request_success_total", model="m") == 2 * CONNECTIONS
-    assert server.stop() == 0
-    assert "runtime" not in server.complained  # its loggers have nothing to say
 
 
-def test_a_model_is_loaded_and_unloaded_everywhere_before_that_is_acknowledged(server, tmp_path):
+def test_a_model_is_loaded_and_unloaded_everywhere_before_that_is_acknowledged(server, models):
     with grpc.insecure_channel(server.address) as channel:
         for factor in (3, 4):
-            put(tmp_path / "models", "m", Times(factor), **TIMES)
-            call(channel, "RepositoryModelLoad", RepositoryModelLoadRequest(model_name="m"))
-            assert answers(server) == {factor: CONNECTIONS}
-        call(channel, "RepositoryModelUnload", RepositoryModelUnloadRequest(model_name="m"))
-        assert answers(server) == {grpc.StatusCode.NOT_FOUND: CONNECTIONS}
-        assert states(channel)["m", ""] == ("UNAVAILABLE", "unloaded")
+            put(models, "changing", Times(factor), **TIMES)
+            call(channel, "RepositoryModelLoad", RepositoryModelLoadRequest(model_name="changing"))
+            assert answers(server, "changing") == {factor: CONNECTIONS}
+        call(channel, "RepositoryModelUnload", RepositoryModelUnloadRequest(model_name="changing"))
+        assert answers(server, "changing") == {grpc.StatusCode.NOT_FOUND: CONNECTIONS}
+        assert states(channel)["changing", ""] == ("UNAVAILABLE", "unloaded")
         with pytest.raises(grpc.RpcError) as unknown:
             call(channel, "RepositoryModelLoad", RepositoryModelLoadRequest(model_name="nobody"))
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
-        put(tmp_path / "models", "m", b"junk")
+        put(models, "changing", b"junk")
         with pytest.raises(grpc.RpcError) as broken:
-            call(channel, "RepositoryModelLoad", RepositoryModelLoadRequest(model_name="m"))
+            call(channel, "RepositoryModelLoad", RepositoryModelLoadRequest(model_name="changing"))
         assert broken.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert "model.pt is not a TorchScript archive" in broken.value.details()
 
 
-def test_the_successor_of_one_that_died_knows_what_was_loaded_and_counters_never_fall(server, tmp_path):
-    put(tmp_path / "models", "late", Times(5), **TIMES)
+def test_the_successor_of_one_that_died_knows_what_was_loaded_and_counters_never_fall(server, models):
+    put(models, "late", Times(5), **TIMES)
+    put(models, "gone", Times(6), **TIMES)
     with httpx.Client(base_url=f"http://{server.address}", timeout=60) as client:
-        client.post("/v2/repository/models/late/load").raise_for_status()
+        for name in ("late", "gone"):
+            client.post(f"/v2/repository/models/{name}/load").raise_for_status()
         wrong = client.post("/v2/repository/models/late/load", json={"parameters": {"config": "junk"}})
         assert wrong.status_code == 422
-        client.post("/v2/repository/models/m/unload").raise_for_status()
+        client.post("/v2/repository/models/gone/unload").raise_for_status()
         client.post("/v2/repository/models/slow/unload").raise_for_status()
         client.post("/v2/repository/models/slow/load").raise_for_status()
-    put(tmp_path / "models", "m", Times(7), **TIMES)  # which nobody asked for
+    put(models, "gone", Times(7), **TIMES)  # which nobody asked for
     assert answers(server, "late") == {5: CONNECTIONS}
     assert metric(server, "model_infer_request_success_total", model="late") == CONNECTIONS
     for victim in children(server):
@@ -130,25 +141,27 @@ def test_the_successor_of_one_that_died_knows_what_was_loaded_and_counters_never
     assert metric(server, "model_infer_request_success_total", model="late") == CONNECTIONS
     assert answers(server, "late") == {5: CONNECTIONS}
     assert metric(server, "model_infer_request_success_total", model="late") == 2 * CONNECTIONS
-    assert answers(server) == {grpc.StatusCode.NOT_FOUND: CONNECTIONS}
+    assert answers(server, "gone") == {grpc.StatusCode.NOT_FOUND: CONNECTIONS}
     assert server.complained.count("another takes its place") == WORKERS
 
 
-def test_sigterm_lets_every_call_in_flight_finish(server):
-    def ask(together):
-        with grpc.insecure_channel(server.address, ALONE) as channel:
+def test_sigterm_lets_every_call_in_flight_finish(tmp_path):
+    def ask(address, together):
+        with grpc.insecure_channel(address, ALONE) as channel:
             infer(channel, "m", [[1, 0, 0, 0]])
             together.wait()
             return outputs_of(infer(channel, "slow", [400]))["y"].tolist()
 
     together = threading.Barrier(CONNECTIONS)
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        calls = [pool.submit(ask, together) for _ in range(CONNECTIONS)]
+    models = written(tmp_path / "models")
+    with Runtime(models, tmp_path, "--workers", str(WORKERS)) as server, ThreadPoolExecutor(CONNECTIONS) as pool:
+        calls = [pool.submit(ask, server.address, together) for _ in range(CONNECTIONS)]
         until(lambda: metric(server, "runtime_requests_in_flight", model="slow") == CONNECTIONS)
         server.signal(signal.SIGTERM)
         assert [call.result() for call in calls] == [[400]] * CONNECTIONS
-    assert server.wait() == 0
-    assert children(server) == []
+        assert server.wait() == 0
+        assert children(server) == []
+        assert "runtime" not in server.complained  # its loggers have nothing to say
 
 
 def test_no_worker_outlives_its_supervisor(tmp_path):

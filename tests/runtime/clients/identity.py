@@ -28,6 +28,7 @@ class Identity:
     """Every output is the input in its place."""
 
     platform = "identity"
+    memory = 0
     reads_parameters = False
 
     def __init__(self, settings: ModelSettings, _folder: Path) -> None:

@@ -61,6 +61,30 @@ def shared(tmp_path_factory, sources):
         yield server, agent
 
 
+@pytest.fixture(scope="module")
+def emptied(tmp_path_factory):
+    """Where a server runs whose agents come and go, and the server."""
+    root = tmp_path_factory.mktemp("emptied")
+    with pod(root) as (server, _):
+        yield root, server
+
+
+@pytest.fixture
+def empty(emptied):
+    """A pod for tests that leave the server running. Each has an agent of its own, and no models at first."""
+    root, server = emptied
+
+    @contextmanager
+    def beside(**options):
+        with Agent(root, server.address, **options) as agent:
+            agent.start()
+            yield server, agent
+            agent.drain()
+            assert ready(server) == set()
+
+    return beside
+
+
 @pytest.fixture
 def agent(shared):
     _, agent = shared
@@ -194,10 +218,10 @@ def test_a_server_that_was_killed_is_healed_by_the_calls_that_come(tmp_path, sou
             assert ready(again) == {f"{name}_1" for name in NAMES}
 
 
-def test_a_load_that_changes_nothing_loads_nothing(tmp_path, sources):
+def test_a_load_that_changes_nothing_loads_nothing(empty, tmp_path, sources):
     """Another model is put in its place so that no change can be seen: while it does not answer, nothing was loaded."""
     five = put(tmp_path, "five", Times(5), **TIMES) / "model.pt"
-    with pod(tmp_path) as (_server, agent):
+    with empty() as (_server, agent):
         agent.load("m2", sources["m2"])
         archive = agent.models / "m2_1" / "1" / "model.pt"
         before = archive.stat()
@@ -212,9 +236,9 @@ def test_a_load_that_changes_nothing_loads_nothing(tmp_path, sources):
         assert factor(agent, "m2") == 5
 
 
-def test_overload_is_tried_again_and_loads_nothing(tmp_path, sources):
+def test_overload_is_tried_again_and_loads_nothing(empty, sources):
     """The limit comes as the Model resource has it: a string."""
-    with pod(tmp_path) as (server, agent), ThreadPoolExecutor(3) as callers:
+    with empty() as (server, agent), ThreadPoolExecutor(3) as callers:
         agent.load("slow", sources["slow"], max_queue="1", max_batch_size="1")
         agent.sent.clear()
         calls = []
@@ -233,8 +257,8 @@ def test_overload_is_tried_again_and_loads_nothing(tmp_path, sources):
         assert "RepositoryModelLoad" not in {each.method for each in agent.sent}
 
 
-def test_the_least_recently_used_model_makes_room_and_comes_back(tmp_path, sources):
-    with pod(tmp_path, memory=3, overcommit=100) as (server, agent):
+def test_the_least_recently_used_model_makes_room_and_comes_back(empty, sources):
+    with empty(memory=3, overcommit=100) as (server, agent):
         agent.load_all({name: sources[name] for name in NAMES[:6]})
         assert len(ready(server)) == 3
         with pytest.raises(RuntimeError, match="no memory for m6_1"):
@@ -244,10 +268,10 @@ def test_the_least_recently_used_model_makes_room_and_comes_back(tmp_path, sourc
             assert ready(server) == {"m3_1", "m4_1", "m5_1"}
 
 
-def test_a_rolling_update_loses_no_call(tmp_path, sources):
+def test_a_rolling_update_loses_no_call(empty, sources):
     seen = []
     stop = threading.Event()
-    with pod(tmp_path, grace=0.3) as (server, agent):
+    with empty(grace=0.3) as (server, agent):
         agent.load("m", sources["m2"])
 
         def client():
@@ -271,9 +295,9 @@ def test_a_rolling_update_loses_no_call(tmp_path, sources):
         assert loads == ["m_1", "m_2", "m_3"]  # and none to heal a call
 
 
-def test_a_generation_that_does_not_load_leaves_the_one_before(tmp_path, sources):
+def test_a_generation_that_does_not_load_leaves_the_one_before(empty, tmp_path, sources):
     broken = put(tmp_path, "broken", b"junk", **TIMES)
-    with pod(tmp_path) as (server, agent):
+    with empty() as (server, agent):
         agent.load("m", sources["m2"])
         with pytest.raises(grpc.RpcError) as refused:
             agent.load("m", broken)
@@ -296,8 +320,8 @@ def test_a_drain_answers_the_calls_in_flight_and_leaves_nothing(tmp_path, source
         assert server.stop() == 0
 
 
-def test_the_folder_of_a_model_may_go_before_it_is_unloaded(tmp_path, sources):
-    with pod(tmp_path) as (server, agent):
+def test_the_folder_of_a_model_may_go_before_it_is_unloaded(empty, sources):
+    with empty() as (server, agent):
         agent.load("m", sources["m2"])
         for path in sorted((agent.models / "m_1").rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()

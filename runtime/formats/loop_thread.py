@@ -1,0 +1,98 @@
+"""An event loop in a thread of its own, and what goes back and forth between two loops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop that runs in a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """The future of what `work` returns."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Waits for what `work` returns. Not in an event loop."""
+        return self.submit(work).result()
+
+    def stop(self) -> None:
+        """Ends the thread when the loop has its turn."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
+
+
+async def through(
+    make: Callable[[AsyncGenerator[A, None]], AsyncGenerator[T, None]],
+    items: AsyncGenerator[A, None],
+    there: Callable[[Coroutine[Any, Any, None]], asyncio.Future[None]],
+) -> AsyncGenerator[T, None]:
+    """What a generator that runs in another loop makes of the items of this one; `there` has work done in that loop.
+
+    It makes the next when the last was taken, and is cancelled when nobody takes more.
+    """
+    here = asyncio.get_running_loop()
+    made: asyncio.Queue[T | None] = asyncio.Queue()
+
+    async def given() -> A | None:
+        return await anext(items, None)
+
+    async def taken(each: T) -> None:
+        made.put_nowait(each)
+        await made.join()
+
+    async def come() -> AsyncGenerator[A, None]:
+        while (item := await _across(given(), here)) is not None:
+            yield item
+
+    async def make_all() -> None:
+        async with aclosing(make(come())) as makes:
+            async for each in makes:
+                await _across(taken(each), here)
+
+    work = there(make_all())
+    work.add_done_callback(lambda _: made.put_nowait(None))
+    try:
+        while (each := await made.get()) is not None:
+            yield each
+            made.task_done()
+        await work
+    finally:
+        work.cancel()
+
+
+async def until(end: asyncio.Event, items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """Items as they come, until it is time to end."""
+    ended = asyncio.ensure_future(end.wait())
+    try:
+        while True:
+            item: asyncio.Future[T | None] = asyncio.ensure_future(anext(items, None))
+            try:
+                await asyncio.wait({item, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if not item.done() or (each := item.result()) is None:
+                    return
+            finally:
+                item.cancel()
+            yield each
+    finally:
+        ended.cancel()
+
+
+async def _across(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+    """What `work` returns, done in another loop; cancelled there if it is here."""
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
