@@ -5,7 +5,9 @@ One file a topic; a struct refuses by itself what it cannot serve, and `reader.p
 
 from __future__ import annotations
 
+from router.config.access import Client, Role, Tls
 from router.config.arm import Arm
+from router.config.changes import changes
 from router.config.guard import Guard
 from router.config.policies import (
     AnyPolicy,
@@ -15,8 +17,9 @@ from router.config.policies import (
     ThompsonPolicy,
 )
 from router.config.reader import parse_config, read_config
-from router.config.reward import Metric, Range
+from router.config.reward import Metric, Range, Reward
 from router.config.route import KINDS, Route
+from router.config.safety import Failover
 from router.config.service import Config
 from router.config.struct import GREATEST
 
@@ -25,15 +28,21 @@ __all__ = [
     "KINDS",
     "AnyPolicy",
     "Arm",
+    "Client",
     "Config",
     "EpsilonGreedyPolicy",
+    "Failover",
     "Guard",
     "Metric",
     "PlainPolicy",
     "Range",
+    "Reward",
+    "Role",
     "Route",
     "SplitPolicy",
     "ThompsonPolicy",
+    "Tls",
+    "changes",
     "parse_config",
     "read_config",
 ]

@@ -10,7 +10,7 @@ class Guard(Struct, frozen=True):
 
     failures: int = 3  # in a row
     seconds: float = 10.0  # doubled each time a probe fails
-    longest_seconds: float = 300.0
+    longest_seconds: float = 300.0  # that an arm is left out at a time
 
     def __post_init__(self) -> None:
         check_positive(failures=self.failures, seconds=self.seconds)

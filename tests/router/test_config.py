@@ -15,13 +15,15 @@ from router.config import (
     EpsilonGreedyPolicy,
     Guard,
     Metric,
-    PlainPolicy,
-    Range,
+    Reward,
     Route,
     SplitPolicy,
     ThompsonPolicy,
     read_config,
 )
+from router.config.context import Feature, FeatureTable, Schema, schema_of
+from router.config.policies import ContextualPolicy, LinUCBPolicy
+from router.config.rules import Rule
 from router.errors import ConfigError
 
 COMPLETE = """
@@ -94,7 +96,7 @@ def test_a_complete_file(path: Path):
                     "challenger": Arm(model="forest", target="forest.models:8081"),
                 },
                 policy=SplitPolicy(weights={"champion": 90.0, "challenger": 10.0}),
-                reward=Range(low=-1.0, high=2.5),
+                reward=Reward(low=-1.0, high=2.5),
                 metrics={"pnl": Metric(unit="GBP")},
                 guard=Guard(failures=5, seconds=1.0, longest_seconds=60.0),
                 sticky=True,
@@ -152,7 +154,7 @@ WRONG = {
     "a route without arms": ("routes: {r: {sticky: true}}", "routes.r: .*required field `arms`"),
     "arms that are empty": ("routes: {r: {arms: {}}}", "routes.r.arms: at least one arm is needed"),
     "an arm that is a name": ("routes: {r: {arms: {a: m}}}", "routes.r.arms.a: Expected a mapping, got a text"),
-    "an arm without model": ("routes: {r: {arms: {a: {target: 'h:1'}}}}", "routes.r.arms.a: .* required field `model`"),
+    "an arm without model": ("routes: {r: {arms: {a: {target: 'h:1'}}}}", "routes.r.arms.a.model: must not be empty"),
     "an empty model": ("routes: {r: {arms: {a: {model: ''}}}}", "routes.r.arms.a.model: must not be empty"),
     "a target without port": (
         "routes: {r: {arms: {a: {model: m, target: host}}}}",
@@ -165,8 +167,8 @@ WRONG = {
     "an unknown key": (SMALL + "colour: red", "unknown field `colour`"),
     "an unknown key of a route": (SMALL + "    polcy: {}", "routes.r: .*unknown field `polcy`"),
     "an unknown key of an arm": (
-        "routes: {r: {arms: {a: {model: m, url: x}}}}",
-        "routes.r.arms.a: .*unknown field `url`",
+        "routes: {r: {arms: {a: {model: m, address: x}}}}",
+        "routes.r.arms.a: .*unknown field `address`",
     ),
     "an unknown key of a policy": (
         SMALL + "    policy: {kind: thompson, gamma: 1}",
@@ -269,6 +271,11 @@ WRONG = {
         SMALL + "    metrics: {é: {unit: x}}",
         "routes.r.metrics: 'é' is not a name",
     ),
+    "workers that are none": (SMALL + "workers: 0", "workers: must lie between 1 and 256, got 0"),
+    "workers that share nothing": (
+        SMALL + "workers: 2\nstore: 'memory:'",
+        "store: several workers need one that they share, sqlite: or redis:, and not memory:",
+    ),
     "what is not YAML": ("routes: [", "not YAML: "),
     "YAML that makes objects": ("routes: !!python/object:os.system {}", "not YAML: "),
     "YAML that goes round": ("&a {a: *a}", "not YAML: .*recursive"),
@@ -299,17 +306,211 @@ def test_a_configuration_cannot_be_changed(path: Path):
         config.routes["r"].salt = "other"  # type: ignore[misc]  # that is the test
 
 
-CONTEXTUAL = {"linear_thompson", "linucb", "squarecb"}  # until a route can say where its context comes from
+CONTEXTUAL = (
+    SMALL
+    + """
+    context:
+      volatility: {tensor: features, column: 3, mean: 0.2, scale: 0.1, low: 0, high: 5, outside: clip, missing: 0.2}
+      size: {parameter: size, missing: refuse}
+      region: {metadata: X-Region, levels: [eu, us], unknown: other, missing: zeros}
+      tier: {lookup: customers, column: tier, levels: [gold, basic], unknown: basic, missing: basic}
+    rules:
+      - {name: spike, when: volatility > 0.30, use: a}
+      - {name: night, when: "hour < 8 or weekday in ['sat', 'sun']", never: [b]}
+      - {name: eu, when: "region == 'eu' and tier != 'gold'", only: [a, b]}
+    rule_tests:
+      - {given: {volatility: 0.4, size: 1, time: 2026-01-05T14:30:00, metadata: {x: y}}, allowed: [a], rule: spike}
+    timezone: Europe/London
+features:
+  customers: {columns: {tier: text, exposure: number}}
+"""
+)
+"""The same with a context, and rules that read it."""
+
+
+def test_a_context_with_rules(path: Path):
+    config = read(path, CONTEXTUAL)
+    route = config.routes["r"]
+    assert route.context == {
+        "volatility": Feature(
+            tensor="features", column=3, mean=0.2, scale=0.1, low=0.0, high=5.0, outside="clip", missing=0.2
+        ),
+        "size": Feature(parameter="size"),
+        "region": Feature(metadata="X-Region", levels=("eu", "us"), unknown="other", missing="zeros"),
+        "tier": Feature(lookup="customers", column="tier", levels=("gold", "basic"), unknown="basic", missing="basic"),
+    }
+    assert route.rules[0] == Rule(name="spike", when="volatility > 0.30", use="a")
+    assert route.rule_tests[0].allowed == ("a",)
+    assert config.features == {"customers": FeatureTable(columns={"tier": "text", "exposure": "number"})}
+
+
+WRONG_CONTEXT = {
+    "no source": (
+        "{parameter: size, missing: refuse}",
+        "{}",
+        "context.size: a feature comes from one source; give one",
+    ),
+    "two sources": ("{parameter: size", "{parameter: size, tensor: x", "context.size: a feature comes from one source"),
+    "a tensor without column": ("column: 3, mean", "mean", "context.volatility.column: say which column of the tensor"),
+    "a column before the first": (
+        "column: 3",
+        "column: -1",
+        "context.volatility.column: say which column of the tensor",
+    ),
+    "a tensor's column by name": (
+        "column: 3",
+        "column: x",
+        "context.volatility.column: say which column of the tensor",
+    ),
+    "a table's column by number": (
+        "column: tier",
+        "column: 1",
+        "context.tier.column: say which column of the feature t",
+    ),
+    "a parameter with columns": (
+        "{parameter: size",
+        "{parameter: size, column: 1",
+        "context.size.column: only a tensor",
+    ),
+    "a parameter with rows": ("{parameter: size", "{parameter: size, rows: mean", "context.size.rows: only a tensor"),
+    "the mean of words": (
+        "{metadata: X-Region",
+        "{tensor: x, column: 0, rows: mean",
+        "context.region.rows: words have no mean",
+    ),
+    "other rows": ("column: 3", "column: 3, rows: last", "context.volatility.rows: Invalid enum value 'last'"),
+    "an unknown key": ("column: 3", "column: 3, colum: 4", "context.volatility: .*unknown field `colum`"),
+    "a level twice": ("[eu, us]", "[eu, us, eu]", "context.region.levels: one is given twice"),
+    "an empty level": ("[eu, us]", "[eu, '']", "context.region.levels: '' is none"),
+    "a level that is a word of ours": ("[eu, us]", "[eu, refuse]", "context.region.levels: 'refuse' is none: .*"),
+    "levels that are numbers": ("[eu, us]", "[1, 2]", "context.region.levels.0: Expected a text, got a whole number"),
+    "a level too many": (
+        "[eu, us]",
+        str([f"l{n}" for n in range(1001)]),
+        "context.region.levels: at most 1000, got 1001",
+    ),
+    "words with limits": ("levels: [eu, us]", "levels: [eu, us], low: 0", "context.region.low: a feature with levels"),
+    "a missing word that is no level": (
+        "missing: zeros",
+        "missing: asia",
+        'context.region.missing: must be "refuse", "z',
+    ),
+    "unknown numbers": (
+        "{parameter: size",
+        "{parameter: size, unknown: zeros",
+        "context.size.unknown: only a feature w",
+    ),
+    "a missing number that is a word": (
+        "missing: refuse",
+        "missing: zeros",
+        'context.size.missing: must be "refuse" or',
+    ),
+    "a missing number beyond the limits": (
+        "missing: 0.2",
+        "missing: 6",
+        "context.volatility.missing: must be a number fr",
+    ),
+    "a missing number that is none": ("missing: 0.2", "missing: .nan", "context.volatility.missing: must be a number"),
+    "a mean that is none": ("mean: 0.2", "mean: .nan", "context.volatility.mean: must be a number below 1e[+]100"),
+    "a scale of 0": ("scale: 0.1", "scale: 0", "context.volatility.scale: must be a number above"),
+    "limits upside down": ("low: 0, high: 5", "low: 5, high: 0", "context.volatility.low: must be below high"),
+    "limits that are none": ("low: 0", "low: .nan", "context.volatility.low: must be below high"),
+    "limits that no policy reads": (
+        "high: 5",
+        "high: 1.0e+9",
+        "context.volatility.low: .* neither farther than 1e[+]09 s",
+    ),
+    "to clip at no limits": ("low: 0, high: 5, ", "", "context.volatility.outside: nothing is outside"),
+    "a feature that is a word of the rules": ("size:", "hour:", "context: 'hour' is no name for a feature: .*hour"),
+    "a feature that is a word of Python": ("size:", "lambda:", "context: 'lambda' is no name for a feature"),
+    "a feature with a minus": ("size:", "lot-size:", "context: 'lot-size' is no name for a feature"),
+    "a rule without effect": (", use: a}", "}", "rules.0: rule 'spike' needs one of use, only and never"),
+    "a rule with two effects": ("use: a}", "use: a, never: [b]}", "rules.0: rule 'spike' needs one of use"),
+    "a rule for another arm": ("use: a}", "use: c}", r"rules: rule 'spike': 'c' is none of the arms \(a, b\)"),
+    "a rule that leaves no arm": ("never: [b]", "never: [b, a]", "rules: rule 'night': never: no arm is left"),
+    "a rule's name twice": ("name: night", "name: spike", "rules: the name 'spike' is given twice"),
+    "a rule on what is not there": (
+        "volatility > 0.30",
+        "vola > 0.30",
+        "rules: rule 'spike': column 1: there is no 'vola'; there are hour, ",
+    ),
+    "a rule on a level that is not there": (
+        "region == 'eu'",
+        "region == 'uk'",
+        "rules: rule 'eu': column 11: region is never 'uk'; its levels are eu, other, us",
+    ),
+    "a rule that is no condition": ("volatility > 0.30", "volatility", "rules: rule 'spike': column 1: a rule needs a"),
+    "a rule test without arms": ("allowed: [a]", "allowed: []", "rule_tests.0.allowed: at least one arm is needed"),
+    "another time zone": (
+        "Europe/London",
+        "Europe/Lodnon",
+        "timezone: there is no time zone 'Europe/Lodnon'; right are UTC",
+    ),
+    "a time zone that is a path": ("Europe/London", "../etc/passwd", "timezone: there is no time zone"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong", "sentence"), WRONG_CONTEXT.values(), ids=WRONG_CONTEXT.keys())
+def test_a_wrong_context_is_refused_with_file_and_key(path: Path, right: str, wrong: str, sentence: str):
+    assert right in CONTEXTUAL
+    with pytest.raises(ConfigError, match=f"^{path}: routes.r.{sentence}"):
+        read(path, CONTEXTUAL.replace(right, wrong, 1))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "sentence"),
+    [
+        (
+            "customers: {c",
+            "clients: {c",
+            "routes.r.context.tier.lookup: there is no feature table 'customers'; there are c",
+        ),
+        ("tier: text", "rank: text", "routes.r.context.tier.column: table 'customers' has exposure, rank"),
+        (
+            "tier: text",
+            "tier: number",
+            "routes.r.context.tier.column: tier of table 'customers' is a number, and a feature w",
+        ),
+        ("tier: text, exposure: number", "", "features.customers.columns: at least one is needed"),
+        (
+            "exposure: number",
+            "my-exposure: number",
+            "features.customers.columns: 'my-exposure' must be made of letters",
+        ),
+        ("exposure: number", "exposure: date", "features.customers.columns.exposure: Invalid enum value 'date'"),
+    ],
+)
+def test_a_wrong_feature_table_is_refused_with_file_and_key(path: Path, right: str, wrong: str, sentence: str):
+    assert right in CONTEXTUAL
+    with pytest.raises(ConfigError, match=f"^{path}: {sentence}"):
+        read(path, CONTEXTUAL.replace(right, wrong, 1))
 
 
 def test_every_policy_can_be_configured(path: Path):
-    assert set(KINDS) == set(POLICIES) - CONTEXTUAL
+    assert set(KINDS) == set(POLICIES)
     for kind in KINDS:
-        route = read(path, SMALL + f"    policy: {{kind: {kind}}}").routes["r"]
-        assert type(route.policy.build(["a", "b"])) is POLICIES[kind]
+        route = read(path, CONTEXTUAL.replace("    context:", f"    policy: {{kind: {kind}}}\n    context:")).routes[
+            "r"
+        ]
+        assert type(route.build_policy()) is POLICIES[kind]
+
+
+def test_a_policy_that_reads_a_context_needs_one(path: Path):
+    for kind in "linear_thompson", "linucb", "squarecb":
+        with pytest.raises(ConfigError, match=f"routes.r.policy: {kind} reads a context, and the route declares none"):
+            read(path, SMALL + f"    policy: {{kind: {kind}}}")
+
+
+def test_a_policy_reads_so_many_columns_and_no_more():
+    schema = Schema(columns=("x",) * 201, mean=(0.0,) * 201, scale=(1.0,) * 201)
+    with pytest.raises(ValueError, match="linucb reads up to 200 columns of a context, and there are 201"):
+        LinUCBPolicy().build(["a"], schema)
 
 
 def test_a_policys_settings_are_the_defaults_of_the_policy():
+    schema = schema_of({"x": Feature(parameter="x", mean=1.0, scale=2.0), "y": Feature(parameter="y")})
+    constants = {"features": 2, "mean": (1.0, 0.0), "scale": (2.0, 1.0)}
     for kind in get_args(AnyPolicy):
-        if issubclass(kind, PlainPolicy):
-            assert kind().build(["a", "b"]) == POLICIES[kind.__struct_config__.tag]()
+        if kind is not SplitPolicy:
+            needs = constants if issubclass(kind, ContextualPolicy) else {}
+            assert kind().build(["a", "b"], schema) == POLICIES[kind.__struct_config__.tag](**needs)
