@@ -1,8 +1,8 @@
-"""The words of the router: a call, a reply, a decision, a reward."""
+"""The words of the router: a call, a reply, a decision, what became of it, and what is written down."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -23,7 +23,6 @@ class Call:
     request: ModelInferRequest
     body: bytes  # the request as it came, for upstreams that pass it on
     unit: str = ""  # who is experimented on; empty: nobody in particular
-    context: Vector | None = None  # features a contextual policy reads
     metadata: Mapping[str, str] = field(default_factory=dict)
     deadline: float | None = None  # on the event loop's clock
 
@@ -44,27 +43,47 @@ Layer: TypeAlias = Callable[[Handler], Handler]
 
 # One is made for each request, and a dataclass would take ten times as long.
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """That an arm was chosen, and with what probability. Written down before anyone learns from it."""
+    """That an arm was chosen, and all that it was chosen by. Written down before anyone learns from it."""
 
     id: str
     route: str
     arm: str
-    propensity: float
+    propensity: float  # the probability with which this arm was drawn
     time: float  # seconds since the epoch
-    policy_version: str
+    policy_version: str  # of the Fit that it was taken with
     unit: str = ""
-    context: tuple[float, ...] | None = None
+    context: tuple[float, ...] | None = None  # as the policy read it
+    probabilities: tuple[float, ...] | None = None  # of all arms, in the order of the route
+    allowed: int = -1  # bit k: whether rules and guard allowed arm k; all bits: nothing was forbidden
+    rule: str = ""  # the rule that restricted the choice
+    failed: tuple[str, ...] = ()  # arms that were drawn before this one and did not answer
+    proposed: tuple[float, ...] | None = None  # what the policy would have drawn from, where it only looks on
+    prediction: float | None = None  # what the arm answered, where a scoring rule needs it
+    upstream: str = ""  # where a mesh says that it sent the request: x-seldon-route
+
+
+REWARD = "reward"
+TRUTH = "truth"
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """One number that became known about a decision. Each name is known once; a correction says what it replaces."""
+
+    decision: str
+    name: str  # REWARD, TRUTH, or that of a metric
+    value: float
+    time: float  # of the report, in seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
-class Reward:
-    """What a decision earned, as its client reported it."""
+class Feedback:
+    """What a client says that a decision led to: any part of it, in one call or in several."""
 
     decision: str
-    value: float  # in the route's declared range
     time: float  # seconds since the epoch
+    reward: float | None = None  # in the route's declared range
     metrics: Mapping[str, float] = field(default_factory=dict)
-    truth: float | None = None
+    truth: float | None = None  # what really happened
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +98,53 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """A reward and what it adds. Both happen, once, or neither does."""
+    """An outcome and what it adds. Both happen, once, or neither does."""
 
-    reward: Reward
-    adds: tuple[Add, ...]
+    outcome: Outcome
+    adds: tuple[Add, ...] = ()
+    replaces: float | None = None  # the value that it corrects; None: it is the first of its name
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a policy knew, under the version that decisions name: enough to take them again."""
+
+    route: str
+    version: str
+    settings: str  # of the route, as JSON
+    sums: Vector  # what was fitted, [K, width]
+    time: float  # when it was fitted, in seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """That something was done to a route, and why. For people; nothing is learnt from it."""
+
+    id: str  # sorts by time
+    time: float  # seconds since the epoch
+    route: str
+    arm: str  # empty: the whole route
+    kind: str  # such as "ejected", "rolled_back", "promoted", "switched_off", "reloaded"
+    why: str  # one sentence
+    numbers: Mapping[str, float] = field(default_factory=dict)  # that justified it
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A small thing that replicas share as a whole: a switch, a canary's step, the features of a unit."""
+
+    stamp: int  # later writes have greater ones
+    body: bytes  # empty: it was deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is written in one transaction."""
+
+    decisions: Sequence[Decision] = ()
+    credits: Sequence[Credit] = ()
+    adds: Sequence[Add] = ()  # that hang on no outcome, such as counts of calls
+    writer: str = ""  # whose `adds` these are; empty: they are added however often they are sent
+    number: int = 0  # of this writer's adds, which grows: those with a number that was added already are left out
+    fits: Sequence[Fit] = ()  # those that the decisions name
+    events: Sequence[Event] = ()

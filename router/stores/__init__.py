@@ -1,11 +1,13 @@
-"""Where sums, decisions and rewards live."""
+"""Where sums, decisions and what became of them live."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar
 
-from router.call import Credit, Decision, Reward, Vector
+from router.call import Batch, Decision, Document, Event, Fit, Outcome, Vector
+
+T = TypeVar("T")
 
 DECISIONS = "decisions"
 """The layout the store itself keeps, one float an arm: how many decisions were recorded."""
@@ -21,43 +23,84 @@ class StoreError(Exception):
 class Store(Protocol):
     """Durable, shared between replicas, called from one thread a process; every method may block.
 
-    A store never reads a clock and never loses what `commit` returned for. It raises StoreError when it cannot answer,
-    and then nothing of that call has happened.
+    A store never reads a clock and never loses what `commit` or `put` returned for. It raises StoreError when it cannot
+    answer, and then nothing of that call has happened; or, where its answer got lost on a network, the message says so,
+    and the same may be sent again: nothing is counted twice.
     """
 
-    def commit(self, decisions: Sequence[Decision], credits: Sequence[Credit]) -> list[bool]:
-        """Records decisions and rewards in one transaction, durable when this returns.
+    def commit(self, batch: Batch) -> list[bool]:
+        """Writes a batch in one transaction, durable when this returns.
 
-        A decision that is there already is left as it is and counted once. Each credit is claimed: True when its reward
-        was counted by this call (recorded, and its rows added), False when the decision had its reward before, also
-        from an earlier credit of the same call. A credit for an unknown decision raises KeyError, and nothing happens.
+        What is there already, a decision, a fit or an event, is left as it is, and a decision is counted once. Adds are
+        made once for each number of a writer; so a batch may be sent again when its answer got lost. Each credit is
+        claimed: True when its outcome was counted by this call (written down, and its rows added), False when the
+        decision has an outcome of that name already, also from an earlier credit of the same call; for a correction,
+        when the value there is not the one that it replaces. A credit for an unknown decision raises KeyError, and
+        nothing happens.
         """
 
     def find(self, ids: Iterable[str]) -> dict[str, Decision]:
         """The recorded decisions among `ids`."""
 
-    def rewards(self, ids: Iterable[str]) -> dict[str, Reward]:
-        """The recorded rewards of the decisions among `ids`."""
+    def outcomes(self, ids: Iterable[str]) -> dict[str, dict[str, Outcome]]:
+        """What is known of the decisions among `ids`, by decision and name."""
 
     def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
         """All that was added up for a route, by (layout, arm)."""
 
     def version(self) -> int:
-        """Changes whenever sums may have changed, by this process or another. Cheap."""
+        """Changes whenever sums or documents may have changed, by this process or another. Cheap."""
 
-    def log(self, route: str) -> Iterator[tuple[Decision, Reward | None]]:
-        """Every decision of a route in the order of its ids, with its reward when there is one."""
+    def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        """The decisions of a route in the order of their ids, from the one after `after`, with what is known of each.
+
+        Safe to read while others commit, however long it takes; what they add meanwhile may be seen.
+        """
+
+    def fit(self, route: str, version: str) -> Fit | None:
+        """What the policy of a route knew at a version; None when no decision was taken with it, or it is forgotten."""
+
+    def events(self, route: str, *, after: str = "") -> list[Event]:
+        """The events of a route in the order of their ids, from the one after `after`."""
+
+    def documents(self, kind: str, *, after: int = 0) -> dict[str, Document]:
+        """The documents of a kind that were written since stamp `after`, by key; deleted ones with an empty body.
+
+        With `after` 0, those that are there.
+        """
+
+    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
+        """Writes documents by key, all or none; an empty body deletes.
+
+        With `expected`, only if each has that stamp now (0: it is not there); False says that another was faster.
+        """
+
+    def prune(self, route: str, *, before: float, most: int | None = None, limit: int = 10_000) -> int:
+        """Forgets the oldest decisions with their outcomes and the fits that only they named; sums and events stay.
+
+        In the order of their ids, up to the first that is to stay: taken at `before`, in seconds since the epoch, or
+        later, and among the newest `most`. At most `limit` of them, so that others get their turn. Returns how many it
+        were: call again until it is 0. The latest fit stays in any case, as the next decision may name it.
+        """
 
     def close(self) -> None:
         """Releases files and connections. Idempotent."""
 
 
-def open_store(url: str) -> Store:
-    """The store that a URL names: "memory:", or "sqlite:PATH" with a relative or an absolute path.
+class InStore(Protocol):
+    """Runs a function of the store in the store's thread."""
 
-    Raises ValueError for any other URL, and StoreError when the file cannot be opened or is not a store.
+    def __call__(self, work: Callable[[Store], T], /) -> Awaitable[T]: ...
+
+
+def open_store(url: str) -> Store:
+    """The store that a URL names: "memory:", "sqlite:PATH", or "redis://HOST:PORT/DB?prefix=NAME" (see `address`).
+
+    Raises ValueError for any other URL, and StoreError when the store cannot be opened or is not one. No message
+    repeats what may be a password.
     """
-    # Imported here because both need this module first.
+    # Imported here because they need this module first.
+    from router.stores.address import read_address
     from router.stores.memory import MemoryStore
     from router.stores.sqlite import SQLiteStore
 
@@ -66,8 +109,19 @@ def open_store(url: str) -> Store:
         return MemoryStore()
     if scheme == "sqlite" and path not in {"", ":memory:"} and not path.startswith("//"):
         return SQLiteStore(path)
-    # Only the scheme is repeated: the rest of another store's URL may hold a password.
+    if scheme in {"redis", "rediss"}:
+        try:
+            address = read_address(url)
+        except ValueError as error:
+            raise ValueError(f"the store in Redis: {error}") from None
+        try:
+            from router.stores.redis import RedisStore
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                f"A store in Redis needs the package {error.name!r}: pip install 'croupier[redis]'."
+            ) from error
+        return RedisStore(address)
     raise ValueError(
         f'unknown store with scheme {scheme!r}; right are "memory:", "sqlite:croupier.db" (relative to the working '
-        'folder) and "sqlite:/var/lib/croupier.db" (absolute)'
+        'folder), "sqlite:/var/lib/croupier.db" (absolute) and "redis://host:6379/0?prefix=croupier"'
     )

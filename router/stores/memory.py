@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
 
-from router.call import Credit, Decision, Reward, Vector
+from router.call import Batch, Decision, Document, Event, Fit, Outcome, Vector
 from router.stores.ledger import Key, settle
 
 
@@ -15,39 +15,100 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = Lock()
         self._decisions: dict[str, Decision] = {}
-        self._rewards: dict[str, Reward] = {}
+        self._outcomes: dict[str, dict[str, Outcome]] = {}  # by decision and name; replaced as a whole
         self._sums: dict[Key, Vector] = {}
-        self._commits = 0
+        self._fits: dict[tuple[str, str], Fit] = {}
+        self._events: dict[str, Event] = {}
+        self._added: dict[str, int] = {}  # the last number of each writer
+        self._documents: dict[str, dict[str, Document]] = {}
+        self._writes = 0
 
-    def commit(self, decisions: Sequence[Decision], credits: Sequence[Credit]) -> list[bool]:
+    def commit(self, batch: Batch) -> list[bool]:
         with self._lock:
-            entry = settle(decisions, credits, known=self._decisions, rewarded=self._rewards, stored=self._sums.get)
+            credited = {credit.outcome.decision for credit in batch.credits}
+            values = {
+                (id, name): outcome.value for id in credited for name, outcome in self._outcomes.get(id, {}).items()
+            }
+            added = self._added.get(batch.writer)
+            entry = settle(batch, known=self._decisions, values=values, stored=self._sums.get, added=added)
             self._decisions |= entry.decisions
-            self._rewards |= entry.rewards
+            for (id, name), outcome in entry.outcomes.items():
+                self._outcomes[id] = {**self._outcomes.get(id, {}), name: outcome}
             self._sums |= entry.sums
-            self._commits += 1
+            for fit in batch.fits:
+                self._fits.setdefault((fit.route, fit.version), fit)
+            for event in batch.events:
+                self._events.setdefault(event.id, event)
+            if batch.writer and batch.adds:
+                self._added[batch.writer] = batch.number if added is None else max(added, batch.number)
+            self._writes += 1
         return entry.claims
 
     def find(self, ids: Iterable[str]) -> dict[str, Decision]:
         with self._lock:
             return {key: self._decisions[key] for key in ids if key in self._decisions}
 
-    def rewards(self, ids: Iterable[str]) -> dict[str, Reward]:
+    def outcomes(self, ids: Iterable[str]) -> dict[str, dict[str, Outcome]]:
         with self._lock:
-            return {key: self._rewards[key] for key in ids if key in self._rewards}
+            return {key: self._outcomes[key] for key in ids if key in self._outcomes}
 
     def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
         with self._lock:
             return {(layout, arm): row for (of, layout, arm), row in self._sums.items() if of == route}
 
     def version(self) -> int:
-        return self._commits
+        return self._writes
 
-    def log(self, route: str) -> Iterator[tuple[Decision, Reward | None]]:
+    def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
         with self._lock:
-            decisions = sorted((d for d in self._decisions.values() if d.route == route), key=lambda d: d.id)
-            pairs = [(decision, self._rewards.get(decision.id)) for decision in decisions]
+            ids = sorted(id for id, decision in self._decisions.items() if decision.route == route and id > after)
+            pairs = [(self._decisions[id], self._outcomes.get(id, {})) for id in ids]
         yield from pairs
+
+    def fit(self, route: str, version: str) -> Fit | None:
+        return self._fits.get((route, version))
+
+    def events(self, route: str, *, after: str = "") -> list[Event]:
+        with self._lock:
+            wanted = [event for event in self._events.values() if event.route == route and event.id > after]
+        return sorted(wanted, key=lambda event: event.id)
+
+    def documents(self, kind: str, *, after: int = 0) -> dict[str, Document]:
+        with self._lock:
+            return {
+                key: document
+                for key, document in self._documents.get(kind, {}).items()
+                if document.stamp > after and (document.body or after)
+            }
+
+    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
+        with self._lock:
+            documents = self._documents.setdefault(kind, {})
+            if expected is not None and any(_stamp(documents.get(key)) != expected for key in bodies):
+                return False
+            self._writes += 1
+            documents.update({key: Document(self._writes, body) for key, body in bodies.items()})
+            return True
+
+    def prune(self, route: str, *, before: float, most: int | None = None, limit: int = 10_000) -> int:
+        with self._lock:
+            ids = sorted(id for id, decision in self._decisions.items() if decision.route == route)
+            beyond = 0 if most is None else max(0, len(ids) - most)
+            young = (n for n, id in enumerate(ids) if n >= beyond and self._decisions[id].time >= before)
+            gone = ids[: min(next(young, len(ids)), limit)]
+            versions = {self._decisions[id].policy_version for id in gone}
+            for id in gone:
+                del self._decisions[id]
+                self._outcomes.pop(id, None)
+            versions -= {self._decisions[id].policy_version for id in ids[len(gone) :]}
+            versions -= set([version for of, version in self._fits if of == route][-1:])  # the latest
+            for version in versions:
+                self._fits.pop((route, version), None)
+        return len(gone)
 
     def close(self) -> None:
         pass
+
+
+def _stamp(document: Document | None) -> int:
+    return document.stamp if document is not None and document.body else 0

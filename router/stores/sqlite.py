@@ -7,8 +7,8 @@ credits into one commit. The file must lie on a local disk: a network file syste
 Sums are read, added to and written inside `BEGIN IMMEDIATE`, the lock that one process at a time can hold, so no update
 is lost between processes. Whoever waits longer than the busy timeout for it gets a StoreError and may try again.
 
-The tables are made for questions in plain SQL, with these conventions: sums and contexts are float64, little-endian;
-metrics are JSON. NaN is refused, because SQLite would make it NULL, and so are infinite metrics, which JSON lacks.
+The tables are made for questions in plain SQL; sums and vectors are float64, little-endian. NaN is refused where a
+column holds one number, because SQLite would make it NULL.
 """
 
 from __future__ import annotations
@@ -16,70 +16,59 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import msgspec
-import numpy as np
-
-from router.call import Credit, Decision, Reward, Vector
+from router.call import Batch, Decision, Document, Event, Fit, Outcome, Vector
 from router.stores import StoreError
-from router.stores.ledger import Key, settle
+from router.stores.ledger import Entry, Key, Named, settle
+from router.stores.rows import blob, decision_of, decision_row, event_of, event_row, outcome_row, vector
+from router.stores.tables import APPLICATION, SCHEMA, TABLES
 
-_APPLICATION = 0x43524F55  # "CROU", in the file's header: this file is ours
-_SCHEMA = 1
-
-# WITHOUT ROWID: ids are ordered by time, so rows go straight to the end of one tree, at half the cost of two.
-# Numbers have no declared type: a REAL column keeps -0.0 as 0.0.
-_TABLES = (
-    """
-    CREATE TABLE decisions (
-        id TEXT PRIMARY KEY NOT NULL, route TEXT NOT NULL, arm TEXT NOT NULL, propensity NOT NULL, time NOT NULL,
-        policy_version TEXT NOT NULL, unit TEXT NOT NULL, context BLOB
-    ) WITHOUT ROWID
-    """,
-    "CREATE INDEX decisions_of_route ON decisions (route)",  # followed by the primary key, as every index is
-    """
-    CREATE TABLE rewards (
-        decision TEXT PRIMARY KEY NOT NULL REFERENCES decisions (id), value NOT NULL, time NOT NULL,
-        metrics TEXT NOT NULL, truth
-    ) WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE sums (
-        route TEXT NOT NULL, layout TEXT NOT NULL, arm TEXT NOT NULL, row BLOB NOT NULL,
-        PRIMARY KEY (route, layout, arm)
-    )
-    """,
-)
-
-_WIDTH = 8  # columns of decisions
-_PAGE = 1000  # rows that log() reads at a time
+_WIDTH = 15  # columns of decisions
+_PAGE = 1000  # decisions that log() reads at a time
 _ROWS = 256  # rows that one INSERT takes at most
-_FLOAT64 = np.dtype("<f8")
 
 # A list of ids travels as one JSON text: one statement for any number of them.
-_KNOWN = "SELECT json_group_array(id) FROM decisions WHERE id IN (SELECT value FROM json_each(?))"
-_REWARDED = "SELECT json_group_array(decision) FROM rewards WHERE decision IN (SELECT value FROM json_each(?))"
-_FIND = "SELECT * FROM decisions WHERE id IN (SELECT value FROM json_each(?))"
-_REWARDS = "SELECT * FROM rewards WHERE decision IN (SELECT value FROM json_each(?))"
-_REPLACE = "INSERT INTO sums VALUES (?, ?, ?, ?) ON CONFLICT (route, layout, arm) DO UPDATE SET row = excluded.row"
+_AMONG = "IN (SELECT value FROM json_each(?))"
+_KNOWN = f"SELECT json_group_array(id) FROM decisions WHERE id {_AMONG}"  # noqa: S608  # ours, as all of these
+_NAMED = f"SELECT json_group_array(json_array(decision, name)) FROM outcomes WHERE decision {_AMONG}"  # noqa: S608
+_FIND = f"SELECT * FROM decisions WHERE id {_AMONG}"  # noqa: S608
+_OUTCOMES = f"SELECT * FROM outcomes WHERE decision {_AMONG} ORDER BY decision, name"  # noqa: S608
 _LOG = """
-    SELECT d.*, r.* FROM decisions d LEFT JOIN rewards r ON r.decision = d.id
-    WHERE d.route = ? AND d.id > ? ORDER BY d.id LIMIT ?
+    SELECT d.*, o.* FROM (SELECT * FROM decisions WHERE route = ? AND id > ? ORDER BY id LIMIT ?) d
+    LEFT JOIN outcomes o ON o.decision = d.id ORDER BY d.id, o.name
 """
+_CORRECT = "ON CONFLICT (decision, name) DO UPDATE SET value = excluded.value, time = excluded.time"
+_ADD = "INSERT INTO sums VALUES (?, ?, ?, ?) ON CONFLICT (route, layout, arm) DO UPDATE SET row = excluded.row"
+_USE = "INSERT INTO versions VALUES (?, ?, ?) ON CONFLICT (route, version) DO UPDATE SET uses = uses + excluded.uses"
+_FIT = """
+    INSERT INTO fits SELECT ?, ?, id, ?, ?, ? FROM settings WHERE text = ?
+    ON CONFLICT (route, version) DO NOTHING
+"""
+_STAYS = """
+    SELECT min(id) FROM (SELECT id, time FROM decisions WHERE route = ? ORDER BY id LIMIT ? OFFSET ?) WHERE time >= ?
+"""
+_GONE = """
+    SELECT max(id), count(*) FROM (SELECT id FROM decisions WHERE route = :route ORDER BY id LIMIT :limit)
+    WHERE :stays IS NULL OR id < :stays
+"""
+_OLD = "FROM decisions WHERE route = ? AND id <= ?"
+_PUT = "ON CONFLICT (kind, key) DO UPDATE SET stamp = excluded.stamp, body = excluded.body"
+_ADDED = "INSERT INTO writers VALUES (?, ?) ON CONFLICT (writer) DO UPDATE SET number = max(number, excluded.number)"
 
 
 class SQLiteStore:
     """A Store in the file at `path`, made when it is not there.
 
     `busy_timeout` is how many seconds a call waits for another process's transaction. Raises StoreError when the file
-    cannot be opened, is not a store, or was written by a newer Croupier; a foreign file is never changed.
+    cannot be opened, is not a store, or was written by another Croupier; a foreign file is never changed.
     """
 
     def __init__(self, path: str, *, busy_timeout: float = 5.0) -> None:
@@ -97,42 +86,81 @@ class SQLiteStore:
             self._db.close()
             raise
 
-    def commit(self, decisions: Sequence[Decision], credits: Sequence[Credit]) -> list[bool]:
-        claimed = [credit.reward.decision for credit in credits]
+    def commit(self, batch: Batch) -> list[bool]:
+        ids = [decision.id for decision in batch.decisions] + [credit.outcome.decision for credit in batch.credits]
         with self._transaction() as db:
-            known = _existing(db, _KNOWN, [decision.id for decision in decisions] + claimed)
-            rewarded = _existing(db, _REWARDED, claimed)
-            entry = settle(decisions, credits, known=known, rewarded=rewarded, stored=self._stored)
-            _insert(db, "decisions", [_decision_row(decision) for decision in entry.decisions.values()])
-            _insert(db, "rewards", [_reward_row(reward) for reward in entry.rewards.values()])
-            db.executemany(_REPLACE, ((*key, total.astype(_FLOAT64).tobytes()) for key, total in entry.sums.items()))
+            ((known,),) = db.execute(_KNOWN, _ids(ids))
+            entry = settle(
+                batch,
+                known=set(json.loads(known)),
+                values=self._values(batch),
+                stored=self._stored,
+                added=self._added(batch.writer),
+            )
+            self._write(batch, entry)
         return entry.claims
 
     def find(self, ids: Iterable[str]) -> dict[str, Decision]:
         wanted = set(ids)
-        return {row[0]: _decision(row) for row in self._read(_FIND, _ids(wanted)) if row[0] in wanted}
+        return {row[0]: decision_of(row) for row in self._read(_FIND, _ids(wanted)) if row[0] in wanted}
 
-    def rewards(self, ids: Iterable[str]) -> dict[str, Reward]:
+    def outcomes(self, ids: Iterable[str]) -> dict[str, dict[str, Outcome]]:
         wanted = set(ids)
-        return {row[0]: _reward(row) for row in self._read(_REWARDS, _ids(wanted)) if row[0] in wanted}
+        rows = groupby(self._read(_OUTCOMES, _ids(wanted)), itemgetter(0))
+        return {id: {row[1]: Outcome(*row) for row in group} for id, group in rows if id in wanted}
 
     def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
         rows = self._read("SELECT layout, arm, row FROM sums WHERE route = ?", (route,))
-        return {(layout, arm): _vector(blob) for layout, arm, blob in rows}
+        return {(layout, arm): vector(row) for layout, arm, row in rows}
 
     def version(self) -> int:
         # SQLite's own counter sees the commits of other connections, and only those.
         ((others,),) = self._read("PRAGMA data_version")
         return (self._commits << 32) + int(others)
 
-    def log(self, route: str) -> Iterator[tuple[Decision, Reward | None]]:
+    def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
         # Page by page, so that nobody waits for whoever reads a long log; what is committed meanwhile may be seen.
-        last = ""
-        while page := self._read(_LOG, (route, last, _PAGE)):
-            for row in page:
-                decision, reward = row[:_WIDTH], row[_WIDTH:]
-                yield _decision(decision), None if reward[0] is None else _reward(reward)
-            last = page[-1][0]
+        while page := self._read(_LOG, (route, after, _PAGE)):
+            for _, group in groupby(page, itemgetter(0)):
+                rows = list(group)
+                known = {row[_WIDTH + 1]: Outcome(*row[_WIDTH:]) for row in rows if row[_WIDTH] is not None}
+                yield decision_of(rows[0][:_WIDTH]), known
+            after = page[-1][0]
+
+    def fit(self, route: str, version: str) -> Fit | None:
+        query = "SELECT text, arms, sums, time FROM fits JOIN settings ON id = settings WHERE route = ? AND version = ?"
+        for text, arms, sums, time in self._read(query, (route, version)):
+            return Fit(route, version, text, vector(sums).reshape(arms, -1), time)
+        return None
+
+    def events(self, route: str, *, after: str = "") -> list[Event]:
+        return [
+            event_of(row)
+            for row in self._read("SELECT * FROM events WHERE route = ? AND id > ? ORDER BY id", (route, after))
+        ]
+
+    def documents(self, kind: str, *, after: int = 0) -> dict[str, Document]:
+        query = "SELECT key, stamp, body FROM documents WHERE kind = ? AND stamp > ?"
+        rows = self._read(query, (kind, after))
+        return {key: Document(stamp, body) for key, stamp, body in rows if body or after}
+
+    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
+        with self._transaction() as db:
+            if expected is not None and any(self._stamp(kind, key) != expected for key in bodies):
+                return False
+            ((stamp,),) = db.execute("SELECT coalesce(max(stamp), 0) + 1 FROM documents WHERE kind = ?", (kind,))
+            _insert(db, "documents", [(kind, key, stamp, body) for key, body in bodies.items()], _PUT)
+        return True
+
+    def prune(self, route: str, *, before: float, most: int | None = None, limit: int = 10_000) -> int:
+        with self._transaction() as db:
+            ((count,),) = db.execute("SELECT coalesce(sum(uses), 0) FROM versions WHERE route = ?", (route,))
+            beyond = 0 if most is None else min(max(count - most, 0), limit)
+            ((stays,),) = db.execute(_STAYS, (route, limit - beyond, beyond, before))
+            ((last, gone),) = db.execute(_GONE, {"route": route, "limit": limit, "stays": stays})
+            if gone:
+                self._forget(route, last)
+        return int(gone)
 
     def close(self) -> None:
         with self._lock, self._explained():
@@ -145,16 +173,16 @@ class SQLiteStore:
             ((schema,),) = db.execute("PRAGMA user_version")
             ((tables,),) = db.execute("SELECT count(*) FROM sqlite_schema")
             if application == schema == tables == 0:
-                for table in _TABLES:
+                for table in TABLES:
                     db.execute(table)
-                db.execute(f"PRAGMA application_id = {_APPLICATION}")
-                db.execute(f"PRAGMA user_version = {_SCHEMA}")
-            elif application != _APPLICATION:
+                db.execute(f"PRAGMA application_id = {APPLICATION}")
+                db.execute(f"PRAGMA user_version = {SCHEMA}")
+            elif application != APPLICATION:
                 raise StoreError(f"{self._path} is the database of another program; name a new file for the store.")
-            elif schema != _SCHEMA:
+            elif schema != SCHEMA:
                 raise StoreError(
                     f"The store {self._path} was written by another Croupier: its schema is {schema}, and this one "
-                    f"reads {_SCHEMA}. Run the newer of the two."
+                    f"reads {SCHEMA}. Run the Croupier that wrote it, or name a new file: it is not translated."
                 )
         with self._explained():
             ((mode,),) = self._db.execute("PRAGMA journal_mode = WAL")
@@ -162,9 +190,53 @@ class SQLiteStore:
         if mode != "wal":
             raise StoreError(f"The store {self._path} must be on a local disk: no write-ahead log can be kept there.")
 
+    def _values(self, batch: Batch) -> dict[Named, float]:
+        """The outcomes of the decisions that credits name: only those that may be corrected need their values."""
+        credited = _ids(credit.outcome.decision for credit in batch.credits)
+        corrected = _ids(credit.outcome.decision for credit in batch.credits if credit.replaces is not None)
+        ((named,),) = self._db.execute(_NAMED, credited)
+        there = dict.fromkeys(map(tuple, json.loads(named)), math.nan)
+        return there | {(id, name): value for id, name, value, _ in self._db.execute(_OUTCOMES, corrected)}
+
     def _stored(self, key: Key) -> Vector | None:
         row = self._db.execute("SELECT row FROM sums WHERE route = ? AND layout = ? AND arm = ?", key).fetchone()
-        return None if row is None else _vector(row[0])
+        return None if row is None else vector(row[0])
+
+    def _added(self, writer: str) -> int | None:
+        row = self._db.execute("SELECT number FROM writers WHERE writer = ?", (writer,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def _stamp(self, kind: str, key: str) -> int:
+        query = "SELECT stamp FROM documents WHERE kind = ? AND key = ? AND body != x''"
+        row = self._db.execute(query, (kind, key)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _write(self, batch: Batch, entry: Entry) -> None:
+        db, decisions = self._db, entry.decisions.values()
+        _insert(db, "decisions", [decision_row(decision) for decision in decisions])
+        _insert(db, "outcomes", [outcome_row(outcome) for outcome in entry.outcomes.values()], _CORRECT)
+        _insert(db, "events", [event_row(event) for event in batch.events], "ON CONFLICT (id) DO NOTHING")
+        db.executemany(_ADD, ((*key, blob(total)) for key, total in entry.sums.items()))
+        uses = Counter((decision.route, decision.policy_version) for decision in decisions)
+        db.executemany(_USE, ((*version, n) for version, n in uses.items()))
+        for fit in batch.fits:
+            db.execute("INSERT INTO settings (text) VALUES (?) ON CONFLICT (text) DO NOTHING", (fit.settings,))
+            db.execute(_FIT, (fit.route, fit.version, len(fit.sums), blob(fit.sums), fit.time, fit.settings))
+        if batch.writer and batch.adds:
+            db.execute(_ADDED, (batch.writer, batch.number))
+
+    def _forget(self, route: str, last: str) -> None:
+        """Deletes the decisions up to `last`, and what nothing else names."""
+        db, these = self._db, (route, last)
+        uses = db.execute(f"SELECT count(*), policy_version {_OLD} GROUP BY policy_version", these).fetchall()
+        db.execute(f"DELETE FROM outcomes WHERE decision IN (SELECT id {_OLD})", these)  # noqa: S608
+        db.execute(f"DELETE {_OLD}", these)
+        ((latest,),) = db.execute("SELECT max(rowid) FROM fits WHERE route = ?", (route,))
+        for n, version in uses:
+            name = route, version
+            db.execute("UPDATE versions SET uses = uses - ? WHERE route = ? AND version = ?", (n, *name))
+            if db.execute("DELETE FROM versions WHERE route = ? AND version = ? AND uses = 0", name).rowcount:
+                db.execute("DELETE FROM fits WHERE route = ? AND version = ? AND rowid != ?", (*name, latest))
 
     def _read(self, query: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         with self._lock, self._explained():
@@ -197,12 +269,7 @@ def _ids(ids: Iterable[str]) -> tuple[str]:
     return (json.dumps(list(ids)),)
 
 
-def _existing(db: sqlite3.Connection, query: str, ids: list[str]) -> set[str]:
-    ((found,),) = db.execute(query, _ids(ids))
-    return set(json.loads(found))
-
-
-def _insert(db: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> None:
+def _insert(db: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]], conflict: str = "") -> None:
     """Inserts many rows a statement, in few sizes so that SQLite compiles few statements.
 
     Each step of a statement lets go of the interpreter's lock, and beside a busy event loop it may take 5 ms to get it
@@ -211,48 +278,7 @@ def _insert(db: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> 
     while rows:
         size = min(_ROWS, 1 << (len(rows).bit_length() - 1))
         marks = "(" + ", ".join("?" * len(rows[0])) + ")"
-        # The table's name is one of ours.
-        db.execute(f"INSERT INTO {table} VALUES {', '.join([marks] * size)}", list(chain.from_iterable(rows[:size])))  # noqa: S608
+        values = ", ".join([marks] * size)
+        # The table's name and what to do on a conflict are ours.
+        db.execute(f"INSERT INTO {table} VALUES {values} {conflict}", list(chain.from_iterable(rows[:size])))  # noqa: S608
         rows = rows[size:]
-
-
-def _decision_row(decision: Decision) -> tuple[Any, ...]:
-    context = decision.context
-    return (
-        decision.id,
-        decision.route,
-        decision.arm,
-        decision.propensity,
-        decision.time,
-        decision.policy_version,
-        decision.unit,
-        None if context is None else struct.pack(f"<{len(context)}d", *context),
-    )
-
-
-def _decision(row: tuple[Any, ...]) -> Decision:
-    id, route, arm, propensity, time, policy_version, unit, blob = row
-    context = None if blob is None else struct.unpack(f"<{len(blob) // 8}d", blob)
-    return Decision(id, route, arm, propensity, time, policy_version, unit, context)
-
-
-def _reward_row(reward: Reward) -> tuple[Any, ...]:
-    if not all(map(math.isfinite, reward.metrics.values())) or (reward.truth is not None and math.isnan(reward.truth)):
-        raise StoreError(f"A metric or the truth of decision {reward.decision!r} is not a number that can be kept.")
-    return (
-        reward.decision,
-        reward.value,
-        reward.time,
-        msgspec.json.encode(dict(reward.metrics)).decode(),
-        reward.truth,
-    )
-
-
-def _reward(row: tuple[Any, ...]) -> Reward:
-    decision, value, time, metrics, truth = row
-    return Reward(decision, value, time, msgspec.json.decode(metrics, type=dict[str, float]), truth)
-
-
-def _vector(blob: bytes) -> Vector:
-    """Read-only, as it looks into the blob."""
-    return np.frombuffer(blob, _FLOAT64)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 
+from router.call import Batch
 from router.stores.sqlite import SQLiteStore
-from tests.router.stores.contract import credit, decision
+from tests.router.stores.words import credit, credited, decided, decision
 
 
 def say(word: object) -> None:
@@ -28,12 +29,12 @@ def main(file: str, first: str, count: str, *shared: str) -> None:
             id = f"{n:08d}"
             # Half of them in one commit, half in two.
             if n % 2:
-                store.commit([decision(id)], [credit(id, [1, n], value=n)])
+                store.commit(Batch([decision(id)], [credit(id, [1, n], value=n)]))
             else:
-                store.commit([decision(id)], [])
-                store.commit([], [credit(id, [1, n], value=n)])
+                store.commit(decided(id))
+                store.commit(credited(credit(id, [1, n], value=n)))
             say(id)
-        counted = sum(sum(store.commit([], [credit(id, [1, 1], layout="shared")])) for id in shared)
+        counted = sum(sum(store.commit(credited(credit(id, [1, 1], layout="shared")))) for id in shared)
         say(counted)
 
 
