@@ -9,9 +9,13 @@ from prometheus_client import CollectorRegistry
 from protos.errors import Code, NotFound, UpstreamError
 from protos.messages import ModelMetadataResponse
 from router.call import Call, Reply
+from runtime import scrapes
 from runtime.engine import Engine
 from runtime.metrics import Metrics
 from runtime.repository import Repository
+
+GREATEST = scrapes.GREATEST
+"""What of the models' metrics is not added up where several processes count."""
 
 
 class Models:
