@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from router.config import Guard as Settings
-from router.guard import Guard
+from router.safety.guard import Guard
 from tests.router.fakes import FakeClock
 
 QUICK = Settings(failures=3, seconds=10.0, longest_seconds=40.0)

@@ -1,0 +1,163 @@
+"""One look at a route: what its guardrails and its canary come to, agreed between the replicas.
+
+Any replica may look at any time. What it finds it writes as a document, by compare-and-set: the one that was first has
+done it, and returns the event that says so; the others find it done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from router.call import Event
+from router.config.reward import Range
+from router.config.safety import AnyGuardrail, Canary
+from router.safety import canary as canaries
+from router.safety import switches
+from router.safety.events import event
+from router.safety.guardrails import Finding, Sums, Watch, judge, standing
+from router.safety.switches import ROUTE, Switch
+from router.stores import Store
+
+_TOLD = "told:{}"  # kind of the documents that say of which broken guardrails people were told
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What of a route is looked at."""
+
+    name: str
+    arms: tuple[str, ...]
+    champion: str
+    reward: Range
+    guardrails: Mapping[str, AnyGuardrail]
+    canary: Canary | None = None
+    served: str = ""  # digest of what answers for the arms: a canary begins anew when that is another
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What replicas have agreed on about a route."""
+
+    switches: Mapping[str, Switch]
+    canary: canaries.State | None
+    watches: tuple[Watch, ...]  # to be counted for from now on
+
+
+def review(store: Store, subject: Subject, sums: Sums, *, version: str, now: float) -> tuple[Standing, list[Event]]:
+    """Judges a route by its sums, writes down what follows, and returns how it stands, and what there is to be said.
+
+    `version` is that of the policy now, with which the route stays if it is frozen. Commit the events: they are not in
+    the store yet. Raises StoreError.
+    """
+    looked = _Look(store, subject, version, now)
+    for watch in looked.watches():
+        for finding in judge(watch, sums, subject.arms):
+            if finding.broken:
+                looked.act(watch, finding)
+    looked.advance(sums)
+    return Standing(looked.switches, looked.state, tuple(looked.watches())), looked.events
+
+
+class _Look:
+    """The documents of a route while they are looked at."""
+
+    def __init__(self, store: Store, subject: Subject, version: str, now: float) -> None:
+        self.events: list[Event] = []
+        self._store = store
+        self._subject = subject
+        self._version = version
+        self._now = now
+        self._stamps: dict[str, int] = {}
+        self._read_switches()
+        self.state: canaries.State | None = None
+        self._canary_stamp = 0
+        if subject.canary is not None:
+            self._begin(subject.canary)
+
+    def watches(self) -> list[Watch]:
+        """What is to be watched."""
+        subject, since = self._subject, switches.watched_since(self.switches)
+        watches = standing(subject.guardrails, subject.arms, subject.champion, subject.reward, since)
+        canary = self._canary_watch()
+        return watches if canary is None else [*watches, canary]
+
+    def act(self, watch: Watch, finding: Finding) -> None:
+        """Does what a broken guardrail says."""
+        others = [arm for arm in self._subject.arms if arm != finding.arm]
+        if finding.action == "eject" and switches.switched_on(self.switches, others).any():
+            if self._is_on(finding.arm):
+                self._switch(finding.arm, "ejected", finding)
+        elif finding.action == "freeze":
+            if self._is_on(ROUTE):
+                self._switch(ROUTE, "frozen", finding)
+        elif finding.action != "roll_back":  # also of an arm that has nobody to stand in for it
+            key = f"{finding.arm}:{finding.name}:{watch.since!r}"
+            if self._store.put(_TOLD.format(self._subject.name), {key: b"1"}, expected=0):
+                self._say("alert", finding)
+
+    def advance(self, sums: Sums) -> None:
+        """Moves the canary."""
+        watch, canary = self._canary_watch(), self._subject.canary
+        if canary is None or watch is None or self.state is None:
+            return
+        subject = self._subject
+        state, said = canaries.advance(
+            canary, watch, self.state, sums, route=subject.name, arms=subject.arms, reward=subject.reward, now=self._now
+        )
+        if said is not None and self._write(state):
+            self.events.append(said)
+
+    def _canary_watch(self) -> Watch | None:
+        subject = self._subject
+        if subject.canary is None or self.state is None or self.state.ended:
+            return None
+        return canaries.watch(subject.canary, subject.guardrails, subject.champion, subject.reward, self.state.since)
+
+    def _begin(self, canary: Canary) -> None:
+        subject = self._subject
+        document = self._store.documents(canaries.KIND).get(subject.name)
+        if document is not None:
+            self.state, self._canary_stamp = canaries.decode(document.body), document.stamp
+        settings = canaries.digest(canary, subject.guardrails, subject.served)
+        if self.state is None or self.state.settings != settings:
+            state = canaries.begin(settings, self._now)
+            if self._write(state):
+                share = canaries.share(canary, state)
+                why = f"Step 1 of {len(canary.steps)}, with a share of {share:.4g}."
+                self.events.append(
+                    event(
+                        subject.name, "canary_began", arm=canary.arm, why=why, now=self._now, numbers={"share": share}
+                    )
+                )
+
+    def _write(self, state: canaries.State) -> bool:
+        """Writes the canary's state unless another replica was faster; then takes that one's."""
+        name = self._subject.name
+        written = self._store.put(canaries.KIND, {name: canaries.encode(state)}, expected=self._canary_stamp)
+        document = self._store.documents(canaries.KIND)[name]
+        self.state, self._canary_stamp = canaries.decode(document.body), document.stamp
+        return written
+
+    def _is_on(self, key: str) -> bool:
+        return key not in self.switches or self.switches[key].state == "on"
+
+    def _switch(self, key: str, state: switches.Position, finding: Finding) -> None:
+        version = self._version if state == "frozen" else ""
+        switch = Switch(state, finding.name, f"{finding.guardrail}.", self._now, version)
+        kind = switches.kind(self._subject.name)
+        written = self._store.put(kind, {key: switches.encode(switch)}, expected=self._stamps.get(key, 0))
+        self._read_switches()
+        if written:
+            self._say(state, finding)
+
+    def _read_switches(self) -> None:
+        documents = self._store.documents(switches.kind(self._subject.name))
+        self.switches = switches.decode(documents)
+        self._stamps = {key: document.stamp for key, document in documents.items()}
+
+    def _say(self, kind: str, finding: Finding) -> None:
+        why = f"The guardrail {finding.name} is broken. {finding.guardrail}."
+        self.events.append(
+            event(self._subject.name, kind, arm=finding.arm, why=why, now=self._now, numbers=finding.numbers)
+        )
