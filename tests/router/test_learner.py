@@ -1,26 +1,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
 from protos.errors import Code, Fault, ResourceExhausted
-from router import learner as module
-from router.call import Decision, Reward
-from router.config import EpsilonGreedyPolicy, Guard, Metric, Range, SplitPolicy, ThompsonPolicy
-from router.credit import REWARD, metric_layout, policy_layout
+from router.call import REWARD, Add, Batch, Decision, Outcome
+from router.config import EpsilonGreedyPolicy, Guard, Metric, Reward, SplitPolicy, ThompsonPolicy
 from router.errors import AlreadyRewarded, BadReward, NotRecorded, UnknownDecision, UnknownRoute
-from router.learner import GRACE_SECONDS, Learner
-from router.metrics import Metrics
-from router.route import Route, Routes
-from router.stores import DECISIONS, Store, StoreError
+from router.learning import learner as module
+from router.learning.credit import metric_layout
+from router.learning.fitting import policy_layout
+from router.learning.learner import GRACE_SECONDS
+from router.safety.events import event
+from router.stores import DECISIONS, StoreError
 from router.stores.memory import MemoryStore
 from router.stores.sqlite import SQLiteStore
+from tests.router.bench import Bench, Open, p_of, running, until
 from tests.router.fakes import (
     NOW,
     SOON,
@@ -36,91 +36,12 @@ from tests.router.fakes import (
 
 pytestmark = pytest.mark.anyio
 
-Open = Callable[[], Store]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Opens the one store of a test, as each replica does."""
-    if request.param == "sqlite":
-        return lambda: SQLiteStore(str(tmp_path / "store.db"))
-    store = MemoryStore()
-    return lambda: store
-
-
-class Bench:
-    """A learner and the routes that it serves."""
-
-    def __init__(self, store: Store, clock: FakeClock | None = None) -> None:
-        self.clock = clock or FakeClock()
-        self.store = store
-        self.registry = CollectorRegistry()
-        self.routes = Routes()
-        self.learner = Learner(
-            store, self.routes, Metrics(self.registry), self.clock, flush_seconds=0.01, refresh_seconds=0.0
-        )
-
-    def serve(self, name: str = "credit", **settings) -> Route:
-        upstreams = {"a": FakeUpstream(), "b": FakeUpstream()}
-        return make_route(self.routes, self.learner, upstreams, clock=self.clock, name=name, **settings)
-
-    @property
-    def route(self) -> Route:
-        return self.routes.current["credit"]
-
-    def decide(self, route: str = "credit") -> Decision:
-        """A decision that nobody has recorded yet."""
-        return self.routes.current[route].decide("", None)[0]
-
-    def decided(self, route: str = "credit") -> Decision:
-        decision = self.decide(route)
-        self.learner.record(decision)
-        return decision
-
-    def reward(self, decision: Decision | str, value: float = 1.0, **more) -> Reward:
-        id = decision if isinstance(decision, str) else decision.id
-        return Reward(id, value, self.clock(), **more)
-
-    async def earn(self, decision: Decision | str, value: float = 1.0, **more):
-        (outcome,) = await asyncio.wait_for(self.learner.feedback([self.reward(decision, value, **more)]), SOON)
-        return outcome
-
-    def sums(self, name: str = "credit") -> dict[tuple[str, str], list[float]]:
-        return {key: row.tolist() for key, row in self.store.sums(name).items()}
-
-    def fails_after_now(self) -> Callable[[], bool]:
-        """Whether a cycle has failed since this was asked."""
-        before = self.metric("croupier_store_errors_total") or 0.0
-        return lambda: (self.metric("croupier_store_errors_total") or 0.0) > before
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
-
-
-@asynccontextmanager
-async def running(store: Store, clock: FakeClock | None = None, **settings) -> AsyncIterator[Bench]:
-    """A bench that serves the route "credit" and learns."""
-    bench = Bench(store, clock)
-    bench.serve(**settings)
-    async with learning(bench.learner):
-        yield bench
-    bench.learner.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async def wait() -> None:
-        while not condition():
-            await asyncio.sleep(0.001)
-
-    await asyncio.wait_for(wait(), SOON)
-
-
 # ------------------------------------------------------------------------------------------------- what is written
 
 
 async def test_a_reward_adds_its_row_its_tally_and_its_metrics(open_store: Open):
     metrics = {"pnl": Metric(unit="GBP"), "cost": Metric(unit="GBP")}
-    async with running(open_store(), reward=Range(low=-1.0, high=3.0), metrics=metrics) as bench:
+    async with running(open_store(), reward=Reward(low=-1.0, high=3.0), metrics=metrics) as bench:
         decision = bench.decided()
         assert await bench.earn(decision, 2.0, metrics={"pnl": -5.0}, truth=0.75) == decision
         assert bench.sums() == {
@@ -129,14 +50,15 @@ async def test_a_reward_adds_its_row_its_tally_and_its_metrics(open_store: Open)
             (REWARD, decision.arm): [1.0, 2.0, 4.0],
             (metric_layout("pnl"), decision.arm): [1.0, -5.0, 25.0],
         }
-        kept = bench.store.rewards([decision.id])[decision.id]
-        assert kept == Reward(decision.id, 2.0, NOW, {"pnl": -5.0}, 0.75)
+        kept = bench.store.outcomes([decision.id])[decision.id]
+        values = {"reward": 2.0, "pnl": -5.0, "truth": 0.75}
+        assert kept == {name: Outcome(decision.id, name, value, NOW) for name, value in values.items()}
         assert bench.store.find([decision.id]) == {decision.id: decision}
 
 
 @pytest.mark.parametrize("value", [-1.0, 3.0])
 async def test_the_ends_of_the_range_are_in_it(open_store: Open, value: float):
-    async with running(open_store(), reward=Range(low=-1.0, high=3.0)) as bench:
+    async with running(open_store(), reward=Reward(low=-1.0, high=3.0)) as bench:
         decision = bench.decided()
         assert await bench.earn(decision, value) == decision
         assert bench.sums()[policy_layout(bench.route), decision.arm][1] == (value + 1) / 4
@@ -148,7 +70,7 @@ async def test_what_is_acknowledged_survives_whoever_acknowledged_it(tmp_path: P
         decisions = [bench.decided() for _ in range(5)]
         await bench.learner.feedback([bench.reward(decision) for decision in decisions])
         store = SQLiteStore(path)  # another process, at the moment of the acknowledgement
-        assert store.rewards([d.id for d in decisions]).keys() == {d.id for d in decisions}
+        assert store.outcomes([d.id for d in decisions]).keys() == {d.id for d in decisions}
         store.close()
 
 
@@ -200,7 +122,7 @@ async def test_within_a_batch_the_first_counts(open_store: Open):
     async with running(open_store()) as bench:
         one, two = bench.decided(), bench.decided()
         rewards = [bench.reward(one, 0.25), bench.reward(two, 0.5), bench.reward(one, 1.0)]
-        outcomes = await bench.learner.feedback(rewards)
+        outcomes = await bench.tell(rewards)
         assert outcomes[:2] == [one, two]
         assert isinstance(outcomes[2], AlreadyRewarded)
         total = sum(row[1] for (layout, _), row in bench.sums().items() if layout == REWARD)
@@ -243,7 +165,7 @@ async def test_a_decision_that_another_replica_is_about_to_commit_is_waited_for(
         earned = asyncio.create_task(bench.earn(decision))
         await until(lambda: store.commits > 1)
         assert not earned.done()
-        store.inner.commit([decision], [])
+        store.inner.commit(Batch([decision]))
         assert await earned == decision
         assert bench.sums()[REWARD, decision.arm] == [1.0, 1.0, 1.0]
 
@@ -253,9 +175,9 @@ async def test_while_one_of_a_batch_is_waited_for_the_others_count_once(open_sto
     async with running(store) as bench:
         mine, theirs = bench.decided(), bench.decide()
         rewards = [bench.reward("nobody"), bench.reward(theirs, 0.5), bench.reward(mine, 0.25)]
-        earned = asyncio.create_task(bench.learner.feedback(rewards))
+        earned = asyncio.create_task(bench.tell(rewards))
         await until(lambda: store.commits > 1)
-        store.inner.commit([theirs], [])
+        store.inner.commit(Batch([theirs]))
         unknown, *counted = await asyncio.wait_for(earned, SOON)
         assert isinstance(unknown, UnknownDecision)
         assert counted == [theirs, mine]
@@ -289,7 +211,7 @@ async def test_a_reward_outside_the_range_is_refused_and_may_be_sent_again(open_
         ({"metrics": {"pnl": float("nan")}}, "metrics: pnl must be a number from -1e+100 to 1e+100"),
         ({"metrics": {"pnl": float("inf")}}, "metrics: pnl must be a number"),
         ({"metrics": {"pnl": -1e200}}, "metrics: pnl must be a number"),
-        ({"truth": float("nan")}, "truth: must be a finite number"),
+        ({"truth": float("nan")}, "truth: must be a number from -1e+100 to 1e+100"),
     ],
 )
 async def test_what_comes_beside_a_reward_is_checked(open_store: Open, more: Mapping, sentence: str):
@@ -311,7 +233,7 @@ async def test_a_route_without_metrics_says_so(open_store: Open):
 async def test_a_bad_reward_does_not_spoil_its_batch(open_store: Open):
     async with running(open_store(), metrics={"pnl": Metric(unit="GBP")}) as bench:
         good, bad, worse = bench.decided(), bench.decided(), bench.decided()
-        outcomes = await bench.learner.feedback(
+        outcomes = await bench.tell(
             [bench.reward(bad, 9.0), bench.reward(good), bench.reward(worse, metrics={"pnl": 1e300}), bench.reward("x")]
         )
         assert [type(outcome) for outcome in outcomes] == [BadReward, Decision, BadReward, UnknownDecision]
@@ -333,7 +255,7 @@ async def test_a_reward_is_checked_by_the_settings_of_now(open_store: Open):
     async with running(open_store()) as bench:
         decision = bench.decided()
         await settled(bench.learner)
-        bench.serve(reward=Range(low=0.0, high=10.0))
+        bench.serve(reward=Reward(low=0.0, high=10.0))
         assert await bench.earn(decision, 5.0) == decision
 
 
@@ -410,6 +332,81 @@ async def test_the_log_of_errors_holds_no_reward(caplog: pytest.LogCaptureFixtur
     assert "98765" not in caplog.text
 
 
+class Deaf(MemoryStore):
+    """Commits, but its answer gets lost while it is `deaf`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deaf = False
+
+    def commit(self, batch: Batch) -> list[bool]:
+        claims = super().commit(batch)
+        if self.deaf:
+            raise StoreError("no answer")
+        return claims
+
+
+@pytest.mark.parametrize("kind", [FlakyStore, Deaf])
+async def test_rows_and_events_are_added_once_however_often_a_commit_fails(kind: type):
+    store = kind()
+    async with running(store, writer="me") as bench:
+
+        def calls(n: float) -> Add:
+            return Add("credit", "calls", "a", np.array([n]))
+
+        store.deaf = store.down = True
+        bench.learner.keep(adds=[calls(1.0), calls(2.0)], events=[event("credit", "ejected", why="it failed", now=NOW)])
+        await until(bench.fails_after_now())
+        bench.learner.keep(adds=[calls(4.0)], events=[event("credit", "let in", why="it is well", now=NOW + 1)])
+        await until(bench.fails_after_now())
+        store.deaf = store.down = False
+        bench.learner.keep(adds=[calls(8.0)])
+        await until(lambda: bench.sums().get(("calls", "a")) == [15.0])
+        assert [each.kind for each in bench.store.events("credit")] == ["ejected", "let in"]
+
+
+async def test_a_store_that_is_away_is_asked_less_often_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "LAST_RETRY_SECONDS", 0.01)
+    store = FlakyStore()
+    async with running(store) as bench:
+        store.down = True
+        bench.decided()
+        await until(lambda: bench.learner._retry_seconds == 0.01)
+        await until(bench.fails_after_now())
+        assert bench.learner._retry_seconds == 0.01
+        store.down = False
+        await settled(bench.learner)
+        assert bench.learner._retry_seconds == 0.001
+
+
+async def test_nobody_who_stops_it_waits_for_the_next_try(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 1000.0)
+    store = FlakyStore()
+    bench = Bench(store)
+    bench.serve()
+    store.down = True
+    failed = bench.fails_after_now()
+    learning = asyncio.create_task(bench.learner.run())
+    await until(failed)
+    store.down = False
+    decision = bench.decided()
+    bench.learner.stop()
+    await asyncio.wait_for(learning, SOON)
+    assert store.committed == [decision]
+    bench.learner.close()
+
+
+async def test_stopping_commits_rows_too():
+    bench = Bench(MemoryStore())
+    bench.serve()
+    bench.learner.keep(adds=[Add("credit", "calls", "a", np.array([1.0]))])
+    bench.learner.stop()
+    await asyncio.wait_for(bench.learner.run(), SOON)
+    assert bench.sums() == {("calls", "a"): [1.0]}
+    bench.learner.close()
+
+
 # ---------------------------------------------------------------------------------------------------------- bounds
 
 
@@ -418,7 +415,7 @@ async def test_of_too_many_decisions_the_oldest_are_given_up_and_counted(monkeyp
     bench = Bench(MemoryStore())
     bench.serve()
     decisions = [bench.decided() for _ in range(15)]
-    assert [*bench.learner._decisions] == decisions[5:]
+    assert [*bench.learner._queue.decisions] == decisions[5:]
     assert bench.metric("croupier_decisions_dropped_total") == 5
 
 
@@ -447,7 +444,7 @@ async def test_too_many_rewards_are_refused_at_once(monkeypatch: pytest.MonkeyPa
     bench = Bench(MemoryStore())
     bench.serve()
     waiting = [asyncio.create_task(bench.earn("nobody")) for _ in range(3)]
-    await until(lambda: len(bench.learner._claims) == 3)
+    await until(lambda: len(bench.learner._queue.feedback) == 3)
     with pytest.raises(ResourceExhausted, match="too many rewards are waiting"):
         await bench.earn("nobody")
     async with learning(bench.learner):
@@ -463,7 +460,7 @@ async def test_stopping_commits_what_is_there_and_answers_who_waits(open_store: 
     decisions = [bench.decided() for _ in range(50)]
     earned = asyncio.create_task(bench.earn(decisions[7]))
     waiting = asyncio.create_task(bench.learner.committed(bench.decide()))
-    await until(lambda: bool(bench.learner._claims and bench.learner._strict))
+    await until(lambda: bool(bench.learner._queue.feedback and bench.learner._queue.strict))
     bench.learner.stop()
     await asyncio.wait_for(bench.learner.run(), SOON)
     assert await earned == decisions[7]
@@ -480,7 +477,7 @@ async def test_stopping_waits_for_decisions_alone_and_for_rewards_alone(open_sto
     await asyncio.wait_for(bench.learner.run(), SOON)
     assert len(bench.store.find([decision.id for decision in decisions])) == 3
     earned = asyncio.create_task(bench.earn(decisions[0]))
-    await until(lambda: bool(bench.learner._claims))
+    await until(lambda: bool(bench.learner._queue.feedback))
     await asyncio.wait_for(bench.learner.run(), SOON)
     assert await earned == decisions[0]
     bench.learner.close()
@@ -492,7 +489,7 @@ async def test_stopping_with_the_store_away_ends_and_tells_who_waits():
     bench = Bench(store)
     bench.serve()
     earned = asyncio.create_task(bench.earn(bench.decided()))
-    await until(lambda: bool(bench.learner._claims))
+    await until(lambda: bool(bench.learner._queue.feedback))
     bench.learner.stop()
     with pytest.raises(StoreError, match="the disk is full"):
         await asyncio.wait_for(bench.learner.run(), SOON)
@@ -508,7 +505,7 @@ async def test_who_leaves_before_the_answer_leaves_the_others_theirs():
         await until(store.kept.is_set)
         left, stayed = asyncio.create_task(bench.earn(one)), asyncio.create_task(bench.earn(two))
         strict = asyncio.create_task(bench.learner.committed(bench.decide()))
-        await until(lambda: len(bench.learner._claims) == 2 and bool(bench.learner._strict))
+        await until(lambda: len(bench.learner._queue.feedback) == 2 and bool(bench.learner._queue.strict))
         left.cancel()
         strict.cancel()
         await asyncio.wait([left, strict])
@@ -549,7 +546,7 @@ async def test_while_nothing_was_committed_nothing_is_read():
     store = FlakyStore()
     async with running(store) as bench:
         await settled(bench.learner)
-        await until(lambda: bench.learner._seen_version == store.version())
+        await until(lambda: bench.learner._fitter._seen == [store.version(), 0])
         before, refreshed = store.asked, bench.learner._refreshed
         await until(lambda: bench.learner._refreshed > refreshed + 0.03)
         assert store.asked == before
@@ -557,12 +554,12 @@ async def test_while_nothing_was_committed_nothing_is_read():
 
 async def test_the_arm_that_earns_more_is_chosen_more(open_store: Open):
     async with running(open_store(), policy=ThompsonPolicy()) as bench:
-        assert bench.route.probabilities().tolist() == pytest.approx([0.5, 0.5])
+        assert p_of(bench.route) == pytest.approx([0.5, 0.5])
         before = bench.route.version
         decisions = [bench.decided() for _ in range(60)]
         await bench.learner.feedback([bench.reward(d, float(d.arm == "a")) for d in decisions])
         await settled(bench.learner)
-        assert bench.route.probabilities()[0] > 0.999
+        assert p_of(bench.route)[0] > 0.999
         assert bench.route.version != before
         assert bench.decide().policy_version == bench.route.version
 
@@ -578,7 +575,7 @@ async def test_replicas_over_one_store_come_to_the_same_policy(open_store: Open)
         await settled(one.learner)
         await settled(other.learner)
         assert one.route.version == other.route.version != "nothing"
-        assert one.route.probabilities().tolist() == other.route.probabilities().tolist()
+        assert p_of(one.route) == p_of(other.route)
 
 
 async def test_a_route_is_fitted_to_what_the_store_knows_before_it_is_served(open_store: Open):
@@ -590,7 +587,7 @@ async def test_a_route_is_fitted_to_what_the_store_knows_before_it_is_served(ope
         fresh = bench.serve(policy=ThompsonPolicy())
         fitted = await bench.learner.fit(fresh)
         assert fitted.version == learnt.version
-        assert fitted.probabilities().tolist() == learnt.probabilities().tolist()
+        assert p_of(fitted) == p_of(learnt)
         assert await bench.learner.fit(fitted) is fitted, "there is nothing new"
 
 
@@ -599,17 +596,17 @@ async def test_another_policy_over_the_same_sums_takes_them_over(open_store: Ope
         decisions = [bench.decided() for _ in range(40)]
         await bench.learner.feedback([bench.reward(d, float(d.arm == "b")) for d in decisions])
         greedy = await bench.learner.fit(bench.serve(policy=EpsilonGreedyPolicy(epsilon=0.1)))
-        assert greedy.probabilities().tolist() == pytest.approx([0.05, 0.95])
+        assert p_of(greedy) == pytest.approx([0.05, 0.95])
 
 
 async def test_another_range_of_rewards_starts_clean(open_store: Open):
     async with running(open_store(), policy=ThompsonPolicy()) as bench:
         decisions = [bench.decided() for _ in range(40)]
         await bench.learner.feedback([bench.reward(d, float(d.arm == "b")) for d in decisions])
-        wider = await bench.learner.fit(bench.serve(policy=ThompsonPolicy(), reward=Range(low=0.0, high=2.0)))
-        assert wider.probabilities().tolist() == pytest.approx([0.5, 0.5])
+        wider = await bench.learner.fit(bench.serve(policy=ThompsonPolicy(), reward=Reward(low=0.0, high=2.0)))
+        assert p_of(wider) == pytest.approx([0.5, 0.5])
         again = await bench.learner.fit(bench.serve(policy=ThompsonPolicy()))
-        assert again.probabilities()[1] > 0.99, "and the old sums are still there"
+        assert p_of(again)[1] > 0.99, "and the old sums are still there"
 
 
 async def test_a_new_arm_knows_nothing_and_an_old_one_what_it_knew(open_store: Open):
@@ -618,7 +615,7 @@ async def test_a_new_arm_knows_nothing_and_an_old_one_what_it_knew(open_store: O
         await bench.learner.feedback([bench.reward(d, float(d.arm == "b")) for d in decisions])
         upstreams = {"c": FakeUpstream(), "b": FakeUpstream()}
         route = make_route(bench.routes, bench.learner, upstreams, clock=bench.clock, policy=ThompsonPolicy())
-        new, old = (await bench.learner.fit(route)).probabilities()
+        new, old = p_of(await bench.learner.fit(route))
         assert new < 0.1
         assert old > 0.9
 
@@ -633,7 +630,7 @@ async def test_a_fit_that_was_under_way_does_not_undo_a_reload():
         store.free.set()
         await bench.learner.feedback([])  # answered by the cycle after that fit, which has not fitted yet
         assert bench.route.policy is reloaded.policy
-        assert bench.route.probabilities().tolist() == [0.75, 0.25]
+        assert p_of(bench.route) == [0.75, 0.25]
 
 
 async def test_a_fit_that_was_under_way_does_not_undo_what_the_guard_said():
@@ -651,7 +648,7 @@ async def test_a_fit_that_was_under_way_does_not_undo_what_the_guard_said():
         await settled(bench.learner)
         assert bench.route.version != before
         assert bench.route.allowed.tolist() == [False, True]
-        assert bench.route.probabilities().tolist() == [0.0, 1.0]
+        assert p_of(bench.route) == [0.0, 1.0]
 
 
 async def test_arms_that_were_left_out_are_let_in_to_be_probed(open_store: Open):
@@ -675,14 +672,14 @@ async def test_a_route_writes_its_decisions_down_and_learns_from_them(open_store
             outcome = await bench.earn(id, 0.9 if arm == "b" else 0.1)
             assert isinstance(outcome, Decision)
             await settled(bench.learner)
-        assert bench.route.probabilities().tolist() == [0.0, 1.0]
+        assert p_of(bench.route) == [0.0, 1.0]
 
 
 # --------------------------------------------------------------------------------------------------------- metrics
 
 
 async def test_what_operators_see(open_store: Open):
-    async with running(open_store(), reward=Range(low=0.0, high=10.0), policy=ThompsonPolicy()) as bench:
+    async with running(open_store(), reward=Reward(low=0.0, high=10.0), policy=ThompsonPolicy()) as bench:
         decisions = [bench.decided() for _ in range(30)]
         arms = {arm: [d for d in decisions if d.arm == arm] for arm in "ab"}
         await bench.learner.feedback([bench.reward(d, 4.0) for d in arms["a"]] + [bench.reward("nobody", 4.0)])
@@ -694,8 +691,20 @@ async def test_what_operators_see(open_store: Open):
         assert bench.metric("croupier_rewards_total", **a) == len(arms["a"]), "once each"
         assert bench.metric("croupier_rewards_total", **b) is None
         assert bench.metric("croupier_mean_reward", **a) == 4.0
-        p = bench.route.probabilities().tolist()
+        p = p_of(bench.route)
         assert [bench.metric("croupier_arm_probability", **each) for each in (a, b)] == p
+
+
+async def test_a_route_whose_arms_are_all_switched_off_goes_on_learning():
+    async with running(FlakyStore()) as bench:
+        decision = bench.decided()
+        for arm in "ab":
+            bench.switch(arm, "off")
+        await until(lambda: not bench.route.allowed.any())
+        assert await bench.earn(decision) == decision
+        await settled(bench.learner)
+        assert not bench.metric("croupier_store_errors_total")
+        assert bench.metric("croupier_arm_probability", route="credit", arm="a") == 0.0
 
 
 async def test_the_lag_is_the_age_of_the_oldest_decision_that_waits():
@@ -719,3 +728,15 @@ async def test_an_answer_of_an_older_route_is_written_down_as_it_was_made(open_s
         reply = await older(call_of("credit"))
         id = reply.metadata[0][1]
         assert bench.store.find([id])[id].policy_version == "older"
+
+
+async def test_a_reward_waits_for_its_decision_however_long_the_backlog_is(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("router.learning.learner.MOST_AT_ONCE", 10)
+    store = FlakyStore()
+    store.down = True
+    async with running(store) as bench:
+        decisions = [bench.decided() for _ in range(200)]
+        bench.clock.advance(1000)
+        store.down = False
+        assert await bench.tell([bench.reward(decisions[-1])]) == [decisions[-1]]
+        assert await bench.tell([bench.reward(decisions[0])]) == [decisions[0]]

@@ -1,0 +1,1 @@
+"""Learning, behind the request path: decisions and outcomes are committed, and policies fitted to their sums."""

@@ -1,0 +1,125 @@
+"""What replicas have agreed on about routes, put in force: who may answer, what a canary gets, who learns no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from bandits import Mask
+from router.call import Event
+from router.learning.fitter import Fitter
+from router.route import Route
+from router.safety import canary as canaries
+from router.safety import switches
+from router.safety.review import Standing, Subject, review
+from router.safety.schedule import scheduled
+from router.stores import Store
+
+_log = logging.getLogger(__name__)
+
+
+class Steward:
+    """Looks after routes, again and again. Reads and writes the store, so it is used by the store's thread only."""
+
+    def __init__(self, store: Store, fitter: Fitter, clock: Callable[[], float]) -> None:
+        """`clock` gives seconds since the epoch."""
+        self._store = store
+        self._fitter = fitter
+        self._clock = clock
+        self._seen = -1  # version of the store at the last look
+
+    def enter(self, route: Route) -> Route:
+        """A route that comes into service, as what was agreed on has it. Writes nothing. Raises StoreError.
+
+        Raises ConfigError for a warm start that cannot be, and ValueError for sums that make no sense.
+        """
+        decided = switches.decode(self._store.documents(switches.kind(route.name)))
+        subject, state = subject_of(route), None
+        if subject.canary is not None:
+            document = self._store.documents(canaries.KIND).get(route.name)
+            if document is not None:
+                state = canaries.decode(document.body)
+            settings = canaries.digest(subject.canary, subject.guardrails, subject.served)
+            if state is None or state.settings != settings:
+                state = canaries.begin(settings, self._clock())
+        entered = self._fitter.fit(self._stands(route, Standing(decided, state, ())))
+        return self._held(entered, decided)
+
+    def look(self, routes: Mapping[str, Route]) -> tuple[list[Route], list[Event]]:
+        """Judges routes by what is known now, and puts in force what follows; returns those that have changed.
+
+        The events are not in the store yet. Raises StoreError. What others have written and cannot be read is logged.
+        """
+        changed, said = [], []
+        version = self._store.version()
+        moved, self._seen = version != self._seen, version
+        for route in routes.values():
+            # Steps of canaries and schedules come by time alone.
+            if not (moved or route.settings.canary or route.settings.schedule or route.settings.guardrails):
+                continue
+            try:
+                sums = self._store.sums(route.name) if route.tally is not None else {}
+                standing, events = review(
+                    self._store, subject_of(route), sums, version=route.version, now=self._clock()
+                )
+                stands = self._held(self._fitter.stand(self._stands(route, standing)), standing.switches)
+            except ValueError:
+                _log.exception("what was agreed on about route %s cannot be read, and it goes on as it is", route.name)
+                continue
+            said += events
+            if stands is not route:
+                changed.append(stands)
+        return changed, said
+
+    def _stands(self, route: Route, standing: Standing) -> Route:
+        """The route on these terms: what it knows is as before, and not yet fitted to them."""
+        names = [arm.name for arm in route.arms]
+        on = switches.switched_on(standing.switches, names) & answering(route)
+        canary, share = route.settings.canary, None
+        if canary is not None and standing.canary is not None:
+            share = canaries.share(canary, standing.canary)
+        in_force = scheduled(route.settings, self._clock())
+        if (share, standing.watches, in_force) == (route.share, route.watches, route.in_force) and np.array_equal(
+            on, route.switched_on
+        ):
+            return route
+        policy = route.policy if in_force == route.in_force else in_force.build_policy()
+        return replace(route, switched_on=on, share=share, watches=standing.watches, in_force=in_force, policy=policy)
+
+    def _held(self, route: Route, decided: Mapping[str, switches.Switch]) -> Route:
+        """The route as it was frozen, or thawed."""
+        version = switches.frozen(decided)
+        if version is None:
+            return replace(route, frozen=False) if route.frozen else route
+        if route.frozen and route.version == version:
+            return route
+        fit = self._store.fit(route.name, version) if version != route.version else None
+        if fit is not None and fit.sums.shape == route.sums.shape:
+            route = self._fitter.stand(replace(route, sums=np.array(fit.sums)))
+        return route if route.frozen else replace(route, frozen=True)
+
+
+def answering(route: Route) -> Mask:
+    """The arms that may answer a caller: shadows do not."""
+    return np.array([arm.name not in route.settings.shadows for arm in route.arms])
+
+
+def subject_of(route: Route) -> Subject:
+    """What of a route is judged."""
+    settings = route.settings
+    served = ""
+    if settings.canary is not None:
+        champion = settings.canary.champion or settings.the_champion
+        served = repr((settings.arms[settings.canary.arm], settings.arms[champion]))
+    return Subject(
+        route.name,
+        tuple(settings.arms),
+        settings.the_champion,
+        settings.reward,
+        settings.guardrails,
+        settings.canary,
+        served,
+    )
