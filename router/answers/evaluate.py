@@ -1,0 +1,128 @@
+"""What another policy would have earned, told from the log of a route."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from bandits import Log, Policy, Split, evaluate, target_of
+from bandits.anytime import mean_interval
+from bandits.anytime.differences import asymptotic_interval
+from bandits.predictions import ridge_predictions
+from bandits.wrapper import Wrapper
+from protos.errors import InvalidArgument
+from protos.messages import Evaluation
+from router.answers.estimates import estimate
+from router.answers.study import Study
+from router.answers.value import named
+from router.call import Vector
+from router.config import AnyPolicy, strict_yaml
+from router.config import Route as Settings
+
+FEWEST = 4
+"""Decisions: half of them to learn from, and two to be judged on."""
+
+
+def with_policy(settings: Settings, text: str) -> Settings:
+    """The settings of a route that had a policy, given in YAML or JSON as under `policy`, and else were the same.
+
+    So its floor and its budget hold for the policy too. Raises InvalidArgument.
+    """
+    try:
+        raw = strict_yaml.load(text)
+        policy = msgspec.convert(raw, AnyPolicy)
+        return msgspec.structs.replace(
+            settings, policy=policy, apprentice=False, schedule=None, canary=None, guardrails={}
+        )
+    except (yaml.YAMLError, msgspec.ValidationError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"policy: {str(error).removeprefix('policy: ')}") from None
+
+
+def evaluation(study: Study, name: str, settings: Settings, *, alpha: float) -> Evaluation:
+    """What the policy of `settings` would have earned at the rewarded decisions of a log; `name` is the route's.
+
+    What learns has learnt from the older half, and is judged on the newer one, for a log that it had learnt from would
+    flatter it. The estimate is doubly robust, its interval holds at all times. The lift is of the same decisions, so
+    its interval is that of their differences: an asymptotic one, so none before a hundred.
+    Raises InvalidArgument for a policy that cannot be fitted, and for one that reads a context that is not in the log.
+    """
+    policy = settings.build_policy()
+    rows = np.flatnonzero(study.rewarded & study.answered & ~study.stood_in)
+    if policy.features and study.contexts is not None:
+        rows = rows[np.isfinite(study.contexts[rows]).all(axis=1)]
+    older = rows[: len(rows) // 2] if _learns(policy) else rows[:0]
+    newer = rows[len(older) :]
+    told = Evaluation(
+        route=name,
+        policy=repr(policy),
+        alpha=alpha,
+        learnt_from=len(older),
+        judged_on=len(newer),
+        log=study.part,
+    )
+    for arm in study.arms:
+        told.arms.add(name=arm)
+    if len(rows) < FEWEST:
+        told.why = f"There are {len(rows)} rewarded decisions that it could be told from."
+        return told
+    low, high = settings.reward.low, settings.reward.high
+    log = study.log(newer, low=low, high=high)
+    try:
+        sums = _learnt(policy, settings, study, older)
+        target = target_of(policy, sums, log)
+    except ValueError as error:
+        raise InvalidArgument(f"policy: it cannot be judged on this log: {error}") from None
+    _tell(told, log, target, study.floor(newer, settings.floor), low, high - low)
+    if told.learnt_from:
+        told.warnings.append(
+            f"It was judged as it stood after {told.learnt_from:.0f} rewards; in service it would have learnt on."
+        )
+    return told
+
+
+def _tell(told: Evaluation, log: Log, target: Vector, floor: float | None, low: float, width: float) -> None:
+    n, alpha = len(log), told.alpha
+    q = ridge_predictions(log, folds=min(5, n))
+    judged = evaluate(log, target, predictions=q, floor=floor, alpha=alpha)
+    arms = tuple(arm.name for arm in told.arms)
+    told.answerable, told.why = judged.answerable, named(judged.why, arms)
+    told.warnings.extend(named(warning, arms) for warning in judged.overlap.warnings)
+    told.effective_rows, told.largest_weight = judged.overlap.effective_rows, judged.overlap.largest_weight
+    for k, arm in enumerate(told.arms):
+        arm.share, arm.wanted = float((log.arms == k).mean()), float(target[:, k].mean())
+    for name, each in judged.estimates.items():
+        told.estimators.add(name=name, value=low + width * each.value, error=width * each.error)
+    told.value.CopyFrom(estimate(*(low + width * x for x in (judged.dr.value, judged.low, judged.high))))
+    mean = float(log.rewards.mean())
+    told.earned.CopyFrom(estimate(*(low + width * x for x in (mean, *mean_interval(log.rewards, alpha=alpha)))))
+    gained = (target * q).sum(axis=1) + log.weights(target) * (log.rewards - q[np.arange(n), log.arms]) - log.rewards
+    near, far = asymptotic_interval(n, float(gained.sum()), float(gained @ gained), alpha=alpha)
+    told.lift.CopyFrom(estimate(width * float(gained.mean()), width * near, width * far))
+
+
+def _learnt(policy: Policy, settings: Settings, study: Study, rows: NDArray[np.intp]) -> Vector:
+    """The sums that some rows teach, as of the last of them."""
+    sums = np.zeros((len(study.arms), policy.width))
+    if not len(rows):
+        return sums
+    log = study.log(rows, low=settings.reward.low, high=settings.reward.high)
+    if policy.features and log.contexts is None:
+        raise ValueError("it reads a context, and the log has none of that meaning")
+    half_life = settings.half_life_seconds
+    ages = study.times[rows[-1]] - study.times[rows]
+    weights = np.ones(len(rows)) if half_life is None else np.exp2(-ages / half_life)
+    for i, (arm, reward, propensity) in enumerate(zip(log.arms, log.rewards, log.propensities, strict=True)):
+        context = None if log.contexts is None or not policy.features else log.contexts[i]
+        sums[arm] += weights[i] * policy.delta(float(reward), context, float(propensity))
+    return sums
+
+
+def _learns(policy: Policy) -> bool:
+    """Whether its probabilities depend on rewards: not those of a plain split."""
+    held_back = False
+    while isinstance(policy, Wrapper):
+        held_back = held_back or hasattr(policy, "champion")
+        policy = policy.policy
+    return held_back or not isinstance(policy, Split)

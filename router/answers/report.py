@@ -1,0 +1,203 @@
+"""The report of a route: its arms, what they earn, and whether its log can be trusted.
+
+What comes from sums counts every decision there ever was, of all replicas. What needs the order of decisions, or who
+might have been drawn, is worked out from a part of the log, which the report names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bandits.anytime import difference
+from bandits.anytime.verdict import MISMATCH_ALPHA
+from protos.messages import RouteReport
+from router.answers.best import probability_best
+from router.answers.estimates import estimate, mean_anywhere, mean_within
+from router.answers.study import Study
+from router.answers.value import against_champion, cost_of, cost_per_decision
+from router.call import REWARD, Vector
+from router.layers.shadow import WIDTH as SHADOW_WIDTH
+from router.layers.shadow import shadow_layout
+from router.learning.credit import metric_layout
+from router.learning.lift import lift_row
+from router.route import Route
+from router.safety.canary import State, share
+from router.safety.switches import Switch, frozen
+from router.stores import DECISIONS
+
+QUANTILES = (0.5, 0.95, 0.99)
+"""Of latency."""
+
+OFTEN = 1.1
+"""Decisions of a sticky unit, on average: from here on, intervals that take each for a new draw deserve a warning."""
+
+Histogram = Sequence[tuple[float, float]]
+"""Upper edges in seconds, the last one infinite, and how many calls did not take longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a report is made of, beside the route itself."""
+
+    sums: Mapping[tuple[str, str], Vector]  # of all replicas, by (layout, arm)
+    study: Study
+    now: float  # seconds since the epoch
+    switches: Mapping[str, Switch] = field(default_factory=dict)  # by arm
+    canary: State | None = None
+    latency: Mapping[str, Histogram] = field(default_factory=dict)  # by arm
+
+
+def report(route: Route, known: Known, *, alpha: float) -> RouteReport:
+    """What is known about a route. Raises ValueError for an alpha outside (0, 1)."""
+    settings, sums, study = route.settings, known.sums, known.study
+    decisions = np.array([_row(sums, DECISIONS, arm.name, 1)[0] for arm in route.arms])
+    told = RouteReport(
+        route=route.name,
+        policy=repr(route.policy),
+        policy_version=route.version,
+        champion=route.arms[route.champion].name,
+        alpha=alpha,
+        frozen=route.frozen or frozen(known.switches) is not None,
+        reward_low=settings.reward.low,
+        reward_high=settings.reward.high,
+        cost_per_decision=cost_per_decision(settings, decisions),
+        log=study.part,
+    )
+    answering = np.array([arm.name not in settings.shadows for arm in route.arms])
+    best, told.best_by = probability_best(route.policy, route.sums, sums, study.arms, answering, settings.reward)
+    p = route.probabilities()
+    matured = _matured(study, settings.reward.window_seconds, known.now)
+    for k, arm in enumerate(route.arms):
+        shown = told.arms.add(name=arm.name, model=settings.arms[arm.name].model, target=settings.arms[arm.name].where)
+        shown.allowed = bool(route.allowed[k])
+        shown.state, shown.why = _state(route, k, known.switches.get(arm.name))
+        shown.decisions = decisions[k]
+        shown.share = decisions[k] / max(decisions.sum(), 1.0)
+        if p is not None:
+            shown.probability = p[k]
+        if best is not None and answering[k]:
+            shown.best = best[k]
+        if (share_of := matured[k]) is not None:
+            shown.matured = share_of
+        if (cost := cost_of(settings, arm.name)) is not None:
+            shown.cost = cost
+        _tell_rewards(shown, route, k, known, alpha, int(answering.sum()))
+        if arm.name in settings.shadows:
+            _tell_shadow(shown, _row(sums, shadow_layout(settings.shadows[arm.name]), arm.name, SHADOW_WIDTH), alpha)
+        for q, at_most in _quantiles(known.latency.get(arm.name, ())):
+            shown.latency.add(quantile=q, at_most=at_most)
+    told.mismatch.extend(_mismatches(route, study, known.now))
+    if known.canary is not None:
+        _tell_canary(told, route, known.canary)
+    told.against_champion.CopyFrom(against_champion(study, settings, route.champion, alpha=alpha))
+    told.warnings.extend(_warnings(route, told, study))
+    return told
+
+
+def _tell_rewards(shown: RouteReport.Arm, route: Route, k: int, known: Known, alpha: float, K: int) -> None:
+    """K arms answer, and share alpha."""
+    settings, reward, name = route.settings, route.settings.reward, shown.name
+    tally = _row(known.sums, REWARD, name, 3)
+    shown.rewards = tally[0]
+    shown.mean.CopyFrom(mean_within(tally, reward, alpha=alpha / K))
+    for metric, about in settings.metrics.items():
+        n, total, _ = row = _row(known.sums, metric_layout(metric), name, 3)
+        better = about.better
+        mean = mean_anywhere(row, alpha=alpha / K)
+        shown.metrics.add(name=metric, unit=about.unit, better=better, n=n, total=total, mean=mean)
+    if k == route.champion or name in settings.shadows:
+        return
+    champion = route.arms[route.champion].name
+    row = lift_row(known.sums, name, champion, low=reward.low, high=reward.high)
+    lift, width = difference(row, alpha=alpha / (K - 1)), reward.high - reward.low
+    shown.compared = lift.n
+    if math.isfinite(lift.low):  # before, even the effect is no more than noise
+        shown.lift.CopyFrom(estimate(width * lift.effect, width * lift.low, width * lift.high))
+        shown.log_e_value = lift.log_evidence
+
+
+def _tell_shadow(shown: RouteReport.Arm, row: Vector, alpha: float) -> None:
+    compared, different, _, _, _, failed, dropped = row.tolist()
+    difference = mean_anywhere(row[2:5], alpha=alpha)
+    shown.shadow.CopyFrom(
+        RouteReport.Shadow(
+            compared=compared, different=different, difference=difference, failed=failed, dropped=dropped
+        )
+    )
+
+
+def _state(route: Route, k: int, switch: Switch | None) -> tuple[str, str]:
+    if switch is not None and switch.state != "on":
+        return switch.state, f"{switch.who}: {switch.why}"
+    if route.arms[k].name in route.settings.shadows:
+        return "shadow", ""
+    if not route.switched_on[k]:
+        return "off", ""
+    return ("serving" if route.guard.allowed()[k] else "failing"), ""
+
+
+def _matured(study: Study, window: float | None, now: float) -> list[float | None]:
+    due = study.due(window, now)
+    shares: list[float | None] = []
+    for k in range(len(study.arms)):
+        mine = due & (study.chosen == k)
+        shares.append(float(study.rewarded[mine].mean()) if mine.any() else None)
+    return shares
+
+
+def _mismatches(route: Route, study: Study, now: float) -> Iterator[RouteReport.Mismatch]:
+    """Of all decisions, and of the rewarded ones among those whose reward is due: younger ones may only be slow."""
+    window = route.settings.reward.window_seconds
+    everything = np.ones(len(study), dtype=np.bool_)
+    old = everything if window is None else study.times + window <= now
+    for of, rows in ("all", everything), ("rewarded", study.rewarded & old):
+        n, evidence = study.mismatch(rows)
+        yield RouteReport.Mismatch(of=of, n=n, log_e_value=evidence, alarm=evidence >= -math.log(MISMATCH_ALPHA))
+
+
+def _tell_canary(told: RouteReport, route: Route, state: State) -> None:
+    settings = route.settings.canary
+    if settings is None:
+        return
+    told.canary.CopyFrom(
+        RouteReport.Canary(
+            arm=settings.arm,
+            step=state.step + 1,
+            steps=len(settings.steps),
+            share=share(settings, state),
+            outcome=state.outcome,
+            since=state.since,
+        )
+    )
+
+
+def _quantiles(histogram: Histogram) -> Iterator[tuple[float, float | None]]:
+    """Each quantile, and the edge that it lies below; None beyond the last edge. Nothing while there were no calls."""
+    n = histogram[-1][1] if histogram else 0.0
+    for q in QUANTILES if n else ():
+        edge = next(edge for edge, count in histogram if count >= q * n)
+        yield q, edge if math.isfinite(edge) else None
+
+
+def _warnings(route: Route, told: RouteReport, study: Study) -> Iterator[str]:
+    for mismatch in told.mismatch:
+        if mismatch.alarm and mismatch.of == "all":
+            yield "Arms were not drawn as the log says: no other number here is worth much until it is known why."
+        elif mismatch.alarm:
+            yield "Rewards come from some arms more than from others: some get lost, or come late; lifts are biased."
+    units = int(study.new_unit.sum())
+    if route.settings.sticky and units and len(study) > OFTEN * units:
+        yield (
+            f"Units came back, {len(study) / units:.1f} decisions for each on average: intervals take every decision "
+            "for a new draw, and are too narrow."
+        )
+    if told.log.other_arms:
+        yield f"Left out of the log: {told.log.other_arms:.0f} decisions, taken when the route had other arms."
+
+
+def _row(sums: Mapping[tuple[str, str], Vector], layout: str, arm: str, width: int) -> Vector:
+    return sums.get((layout, arm), np.zeros(width))

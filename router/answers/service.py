@@ -1,0 +1,201 @@
+"""What people ask about routes: Report, Explain, Evaluate and Events, over gRPC and REST."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from prometheus_client import Histogram as Seconds
+
+from protos.errors import InvalidArgument
+from protos.grpc import Methods, Rpc
+from protos.messages import (
+    EvaluateRequest,
+    Evaluation,
+    EventsRequest,
+    ExplainRequest,
+    Explanation,
+    ReportRequest,
+    RouteEvents,
+    RouteReport,
+    parse,
+)
+from router.answers.evaluate import evaluation, with_policy
+from router.answers.explain import explain
+from router.answers.history import history
+from router.answers.report import Histogram, Known, report
+from router.answers.study import Study, Versions, newest, study
+from router.config import Route as Settings
+from router.errors import StoreAway, UnknownRoute
+from router.metrics import Metrics
+from router.route import Route, Routes
+from router.safety import canary, switches
+from router.stores import DECISIONS, InStore, Store, StoreError
+from router.wire import SERVICE
+
+T = TypeVar("T")
+
+ALPHA = 0.05
+
+REPORTED = 20_000
+"""Decisions of the log that a report reads: about a second of a thread that shares its processor with requests."""
+
+EVALUATED = 50_000
+"""Decisions that an evaluation reads at most. For longer ones there is `croupier evaluate --config`."""
+
+FRESH_SECONDS = 10.0
+"""For so long, reports are made from what was read of the log before."""
+
+LONGEST_POLICY = 10_000
+"""Characters of a policy's settings."""
+
+_log = logging.getLogger(__name__)
+
+
+class AnswerService:
+    """Answers from what all replicas know; guard and latency are those of this process."""
+
+    def __init__(
+        self, routes: Routes, in_store: InStore, in_log: InStore, metrics: Metrics, clock: Callable[[], float]
+    ) -> None:
+        """`in_store` is for what takes milliseconds, `in_log` for what takes long; `clock` gives seconds since 1970."""
+        self._routes = routes
+        self._in_store = in_store
+        self._in_log = in_log
+        self._metrics = metrics
+        self._clock = clock
+        self._versions = Versions()  # this and the next are used in `in_log` only
+        self._studies: dict[str, tuple[float, Settings, Study]] = {}
+
+    async def report(self, request: ReportRequest) -> RouteReport:
+        """What is known about a route now. Raises NotFound, InvalidArgument, and StoreAway."""
+        route = self._route(request.route)
+        alpha = _alpha(request)
+        known = await self._from(self._in_log, lambda store: self._known(store, route))
+        return report(route, known, alpha=alpha)
+
+    async def explain(self, request: ExplainRequest) -> Explanation:
+        """Why a request went where it went. Raises NotFound, and StoreAway."""
+        return await self._from(
+            self._in_store, lambda store: explain(store, request.decision_id, show_unit=request.show_unit)
+        )
+
+    async def evaluate(self, request: EvaluateRequest) -> Evaluation:
+        """What another policy would have earned. Raises NotFound, InvalidArgument, and StoreAway."""
+        route = self._route(request.route)
+        alpha = _alpha(request)
+        if len(request.policy) > LONGEST_POLICY:
+            raise InvalidArgument(f"policy: at most {LONGEST_POLICY} characters, got {len(request.policy)}")
+        if request.most > EVALUATED:
+            raise InvalidArgument(f"most: this server reads {EVALUATED} decisions at most; see evaluate --config")
+        settings = with_policy(route.settings, request.policy)
+
+        def evaluated(store: Store) -> Evaluation:
+            read = self._read(store, route, request.most or EVALUATED)
+            return evaluation(read, route.name, settings, alpha=alpha)
+
+        return await self._from(self._in_log, evaluated)
+
+    async def events(self, request: EventsRequest) -> RouteEvents:
+        """What was done to a route. Raises NotFound, and StoreAway."""
+        name = self._route(request.route).name
+        events = await self._from(self._in_store, lambda store: store.events(name, after=request.after))
+        return history(name, events, after=request.after, most=request.most)
+
+    def _known(self, store: Store, route: Route) -> Known:
+        state = store.documents(canary.KIND).get(route.name)
+        return Known(
+            sums=store.sums(route.name),
+            study=self._fresh(store, route),
+            now=self._clock(),
+            switches=switches.decode(store.documents(switches.kind(route.name))),
+            canary=None if state is None or not state.body else canary.decode(state.body),
+            latency=latencies(self._metrics.seconds, route.name),
+        )
+
+    def _fresh(self, store: Store, route: Route) -> Study:
+        """What the log says, read again when it is old, or the route has other settings."""
+        read = self._studies.get(route.name)
+        now = self._clock()
+        if read is None or read[1] is not route.settings or not 0.0 <= now - read[0] < FRESH_SECONDS:
+            read = self._studies[route.name] = now, route.settings, self._read(store, route, REPORTED)
+        return read[2]
+
+    def _read(self, store: Store, route: Route, most: int) -> Study:
+        return read_study(store, route.name, route.settings, self._versions, most=most, now=self._clock())
+
+    def _route(self, name: str) -> Route:
+        route = self._routes.current.get(name)
+        if route is None:
+            raise UnknownRoute(name, self._routes.current)
+        return route
+
+    async def _from(self, run: InStore, work: Callable[[Store], T]) -> T:
+        try:
+            return await run(work)
+        except StoreError as error:
+            _log.error("a question cannot be answered: %s", error)
+            raise StoreAway from None
+
+
+def read_study(
+    store: Store,
+    name: str,
+    settings: Settings,
+    versions: Versions,
+    *,
+    most: int,
+    now: float,
+    pause: Callable[[], None] = lambda: time.sleep(0),
+) -> Study:
+    """The newest decisions of a route's log, at most `most`, as arrays. Blocks for long, and raises StoreError.
+
+    `pause` is called every `EVERY` rows: Python lets one thread run at a time, and requests want to run too.
+    """
+    sums = store.sums(name)
+    total = sum(float(row[0]) for (layout, _), row in sums.items() if layout == DECISIONS)
+    rows, whole = newest(store, name, most=most, now=now, total=total, pause=pause)
+    return study(rows, settings, lambda version: versions(store, name, version), whole=whole)
+
+
+def latencies(seconds: Seconds, route: str) -> dict[str, Histogram]:
+    """The calls to the arms of a route, by arm: how many took no longer than each edge."""
+    histograms: dict[str, list[tuple[float, float]]] = {}
+    for metric in seconds.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_bucket") and sample.labels["route"] == route:
+                histograms.setdefault(sample.labels["arm"], []).append((float(sample.labels["le"]), sample.value))
+    return dict(histograms)
+
+
+def answer_methods(service: AnswerService) -> Methods:
+    """The gRPC methods, by path."""
+
+    async def report(body: bytes, _rpc: Rpc) -> bytes:
+        return (await service.report(parse(ReportRequest, body))).SerializeToString()
+
+    async def explain(body: bytes, _rpc: Rpc) -> bytes:
+        return (await service.explain(parse(ExplainRequest, body))).SerializeToString()
+
+    async def evaluate(body: bytes, _rpc: Rpc) -> bytes:
+        return (await service.evaluate(parse(EvaluateRequest, body))).SerializeToString()
+
+    async def events(body: bytes, _rpc: Rpc) -> bytes:
+        return (await service.events(parse(EventsRequest, body))).SerializeToString()
+
+    return {
+        SERVICE + "Report": report,
+        SERVICE + "Explain": explain,
+        SERVICE + "Evaluate": evaluate,
+        SERVICE + "Events": events,
+    }
+
+
+def _alpha(request: ReportRequest | EvaluateRequest) -> float:
+    if not request.HasField("alpha"):
+        return ALPHA
+    if not 0.0 < request.alpha < 0.5:  # noqa: PLR2004  # above, a coin would be evidence
+        raise InvalidArgument(f"alpha: must be above 0 and below 0.5, got {request.alpha}")
+    return request.alpha

@@ -1,0 +1,98 @@
+"""Tables of plain text: aligned, and with colours only where somebody looks at a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from protos.messages import Estimate
+
+NOTHING = "-"
+
+_EASY = math.log(1e6)
+
+
+class Ink:
+    """How headings and alarms stand out; without colours they do not."""
+
+    def __init__(self, *, colours: bool) -> None:
+        self._colours = colours
+
+    def heading(self, text: str) -> str:
+        """Bold."""
+        return self._in("1", text)
+
+    def alarm(self, text: str) -> str:
+        """Red."""
+        return self._in("31", text)
+
+    def _in(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colours else text
+
+
+def table(
+    ink: Ink, headings: Sequence[str], rows: Sequence[Sequence[str]], *, texts: Sequence[int] = (0,)
+) -> list[str]:
+    """Lines of a table; the columns in `texts` begin at their left, the others, numbers, end at their right."""
+    columns = list(zip(headings, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = [
+            cell.ljust(width) if k in texts else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(aligned).rstrip()
+
+    return [ink.heading(line(headings)), *map(line, rows)]
+
+
+def number(value: float) -> str:
+    """Four digits that say something."""
+    return f"{value:.4g}"
+
+
+def count(value: float) -> str:
+    """A whole number."""
+    return f"{value:,.0f}"
+
+
+def share(value: float) -> str:
+    """A part of a whole."""
+    return f"{value:.1%}"
+
+
+def chance(value: float) -> str:
+    """A probability that is told from evidence: never so sure that none is left."""
+    return ">99.9%" if value > 0.999 else "<0.1%" if value < 0.001 else share(value)  # noqa: PLR2004  # what is shown
+
+
+def interval(known: Estimate, *, signed: bool = False) -> str:
+    """Both ends."""
+    if not (known.HasField("low") and known.HasField("high")):
+        return NOTHING
+    form = "+.4g" if signed else ".4g"
+    return f"{known.low:{form}} to {known.high:{form}}"
+
+
+def middle(known: Estimate, *, signed: bool = False) -> str:
+    """What was measured."""
+    return f"{known.value:{'+.4g' if signed else '.4g'}}" if known.HasField("value") else NOTHING
+
+
+def e_value(log_evidence: float) -> str:
+    """A number while people can read it, then a power of ten."""
+    if log_evidence < _EASY:
+        return f"{math.exp(log_evidence):.3g}"
+    return "infinite" if log_evidence == math.inf else f"10^{log_evidence / math.log(10.0):.0f}"
+
+
+def seconds(value: float) -> str:
+    """A time in the unit that suits it."""
+    return f"{value * 1e3:.3g} ms" if value < 1.0 else f"{value:.3g} s"
+
+
+def moment(time: float) -> str:
+    """Seconds since the epoch as a date and a time of day, in UTC."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")

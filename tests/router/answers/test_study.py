@@ -1,0 +1,193 @@
+"""Reading a log: the newest decisions that fit, and what they say, against slow counts of the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandits.anytime import draw_evidence, draw_rows
+from router.answers.study import SLACK, Versions, newest, study
+from router.call import Decision, Outcome
+from router.config import Route as Settings
+from router.config import ThompsonPolicy
+from router.learning.fitting import fit_of
+from router.stores.memory import MemoryStore
+from tests.router.answers.worlds import NAME, World, lived
+from tests.router.fakes import NOW
+
+
+class Log:
+    """A log of decisions at given times, in milliseconds before NOW; counts the rows that are read."""
+
+    def __init__(self, ages: list[int]) -> None:
+        times = sorted(round(NOW * 1000) - age for age in ages)
+        self.ids = [f"{time:012x}{k:020x}" for k, time in enumerate(times)]
+        self.read = 0
+
+    def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        for id in self.ids:
+            if id > after:
+                self.read += 1
+                yield Decision(id, route, "a", 1.0, int(id[:12], 16) / 1000, "v"), {}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.one_of(st.integers(0, 10**4), st.integers(0, 10**10)), max_size=120),
+    st.integers(1, 20),
+)
+def test_the_newest_are_read_wherever_they_lie(ages: list[int], most: int):
+    log = Log(ages)
+    rows, whole = newest(log, NAME, most=most, now=NOW, total=len(ages))  # type: ignore[arg-type]  # as much of one
+    ids = [decision.id for decision, _ in rows]
+    assert len(ids) <= most
+    assert whole == (len(ages) <= most)
+    crowds = (sum(age * 0.998 - 2 <= other <= age for other in ages) for age in ages)
+    if ids != log.ids[-most:]:  # so many at once that no start lies between too few and too many
+        assert max(crowds) > (SLACK - 1) * most
+
+
+def test_a_long_log_is_not_read_from_its_beginning():
+    log = Log(list(range(0, 3_000_000, 100)))
+    rows, whole = newest(log, NAME, most=500, now=NOW, total=30_000)  # type: ignore[arg-type]  # as much of one
+    assert [decision.id for decision, _ in rows] == log.ids[-500:]
+    assert not whole
+    assert log.read < 2 * SLACK * 500
+
+
+def test_everything_at_once_is_read_within_bounds_and_not_called_the_whole():
+    log = Log([5] * 10_000)
+    rows, whole = newest(log, NAME, most=100, now=NOW, total=10_000)  # type: ignore[arg-type]  # as much of one
+    assert len(rows) == 100
+    assert not whole
+
+
+def test_whoever_waits_gets_a_turn_now_and_then():
+    turns = []
+    newest(Log([1] * 1000), NAME, most=1000, now=NOW, total=1000, pause=lambda: turns.append(1))  # type: ignore[arg-type]
+    assert len(turns) == math.ceil(1000 / 64)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return lived(2000, {"a": 0.5, "b": 0.6, "c": 0.2}, rewarded=0.7, policy=ThompsonPolicy())
+
+
+def test_the_arrays_are_the_log(world: World):
+    read = world.study()
+    log = world.log
+    assert len(read) == len(log) == 2000
+    assert [read.arms[k] for k in read.chosen] == [decision.arm for decision, _ in log]
+    assert read.propensities.tolist() == [decision.propensity for decision, _ in log]
+    assert [tuple(row) for row in read.probabilities.tolist()] == [decision.probabilities for decision, _ in log]
+    rewards = [outcomes.get("reward") for _, outcomes in log]
+    assert [None if math.isnan(each) else each for each in read.rewards] == rewards
+    assert read.allowed.all()
+    assert read.part.decisions == 2000
+    assert read.part.whole
+    assert (read.part.first, read.part.last) == (log[0][0].time, log[-1][0].time)
+
+
+def test_draws_that_the_log_tells_truly_raise_no_alarm_and_forged_ones_do(world: World):
+    read = world.study()
+    everything = np.ones(len(read), dtype=np.bool_)
+    n, evidence = read.mismatch(everything)
+    p = np.array([decision.probabilities for decision, _ in world.log])
+    assert n == 2000
+    assert evidence == pytest.approx(draw_evidence(draw_rows(p, read.first_drawn)))
+    assert evidence < -math.log(0.001)
+    forged = [
+        (msgspec.structs.replace(decision, probabilities=(1 / 3, 1 / 3, 1 / 3)), None)
+        for decision, _ in world.store.log(NAME)
+    ]
+    told = study(forged, world.route.settings, lambda _version: world.route.settings)
+    assert told.mismatch(everything)[1] > -math.log(0.001)
+
+
+def test_a_draw_that_could_not_be_is_all_the_evidence_there_is(world: World):
+    decision, _ = next(world.store.log(NAME))
+    p = tuple(0.0 if arm == decision.arm else 0.5 for arm in "abc")
+    forged = msgspec.structs.replace(decision, probabilities=p)
+    read = study([(forged, None)], world.route.settings, lambda _version: world.route.settings)
+    assert read.mismatch(np.ones(1, dtype=np.bool_)) == (1, math.inf)
+
+
+def test_a_sticky_unit_is_one_draw_however_often_it_comes():
+    world = lived(1000, {"a": 0.5, "b": 0.5}, units=50, sticky=True)
+    read = world.study()
+    assert read.mismatch(np.ones(1000, dtype=np.bool_))[0] == 50
+    plain = lived(1000, {"a": 0.5, "b": 0.5}, units=50)
+    assert plain.study().mismatch(np.ones(1000, dtype=np.bool_))[0] == 1000
+
+
+def test_a_failed_draw_counts_for_the_arm_that_was_drawn(world: World):
+    decision, _ = next(world.store.log(NAME))
+    other = next(arm for arm in "abc" if arm != decision.arm)
+    stood_in = msgspec.structs.replace(decision, arm=other, failed=(decision.arm,))
+    unanswered = msgspec.structs.replace(decision, failed=(decision.arm,))
+    settings = world.route.settings
+    read = study([(stood_in, None), (unanswered, None)], settings, lambda _version: settings)
+    assert [read.arms[k] for k in read.first_drawn] == [decision.arm, decision.arm]
+    assert [read.arms[k] for k in read.chosen] == [other, decision.arm]
+    assert read.stood_in.tolist() == [True, False]
+    assert read.answered.tolist() == [True, False]
+
+
+def test_decisions_between_other_arms_are_left_out_and_counted(world: World):
+    other: Settings = msgspec.structs.replace(
+        world.route.settings, arms=dict(list(world.route.settings.arms.items())[:2])
+    )
+    read = study(
+        ((decision, None) for decision, _ in world.store.log(NAME)), other, lambda _version: world.route.settings
+    )
+    assert len(read) == 0
+    assert read.part.other_arms == 2000
+    assert not read.part.HasField("first")
+
+
+def test_what_a_version_meant_is_read_once():
+    world = lived(300, {"a": 0.5, "b": 0.5})
+    asked = []
+
+    class Counting(MemoryStore):
+        def fit(self, route: str, version: str) -> Any:
+            asked.append(version)
+            return world.store.fit(route, version)
+
+    versions = Versions()
+    version = next(world.store.log(NAME))[0].policy_version
+    first, second = versions(Counting(), NAME, version), versions(Counting(), NAME, version)
+    assert first is second is not None
+    assert first == world.route.settings
+    assert asked == [version]
+    assert versions(Counting(), NAME, "unheard-of") is None
+    assert fit_of(world.route, NOW).settings
+
+
+def test_rewards_are_due_once_they_are_there_or_their_window_is_over():
+    world = lived(100, {"a": 0.5, "b": 0.5}, rewarded=0.5, seconds=1.0)
+    read, now = world.study(), world.clock()
+    expected = ["reward" in outcomes or decision.time + 30.0 <= now for decision, outcomes in world.log]
+    assert read.due(30.0, now).tolist() == expected
+    assert 0 < sum(expected) < 100
+    assert read.due(None, now).all()
+
+
+def test_a_floor_counts_where_it_held_for_every_arm():
+    world = lived(500, {"a": 0.5, "b": 0.9}, policy=ThompsonPolicy(), floor=0.1)
+    read = world.study()
+    everything = np.ones(500, dtype=np.bool_)
+    floor = read.floor(everything, 0.1)
+    assert floor is not None
+    assert floor == pytest.approx(0.1)
+    assert floor <= read.probabilities.min()
+    assert read.floor(everything, 0.0) is None
+    assert read.floor(everything, 0.2) is None
+    assert lived(500, {"a": 0.5, "b": 0.9}, policy=ThompsonPolicy()).study().floor(everything, 0.1) is None
