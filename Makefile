@@ -48,7 +48,7 @@ constraints: ## picks the newest versions in range and writes constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13) and "make constraints: needs Python 3.11 or 3.12, as MLServer does")'
 	@rm -rf build/constraints
 	@$(PYTHON) -m venv build/constraints
-	@build/constraints/bin/pip install --quiet -e '.[bench,demo,dev,onnx,otel,redis]'
+	@build/constraints/bin/pip install --quiet -e '.[bench,demo,dev]'
 	@sed -n '/^#/p' constraints.txt > build/constraints.txt
 	@build/constraints/bin/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | grep -vE '^(cuda|nvidia|triton==)' >> build/constraints.txt
 	@mv build/constraints.txt constraints.txt

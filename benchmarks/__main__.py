@@ -10,11 +10,14 @@ BENCHMARKS = {
     "runtime": "What does serving a model cost beside MLServer and Triton?",
     "overload": "What happens at three times the peak?",
     "soak": "Does it grow?",
+    "conformance": "Does it answer as MLServer does?",
     "decisions": "What does a decision cost?",
     "regret": "How much is lost while a policy learns?",
     "contextual": "Which policy learns most from a context?",
     "ope": "Does off-policy evaluation tell the truth?",
     "peeking": "Who is fooled by peeking?",
+    "hop": "What does a hop to another server cost, beside Envoy?",
+    "canary": "Is a bad canary rolled back, a good one promoted, an equal one left alone?",
 }
 
 

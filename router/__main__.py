@@ -1,17 +1,20 @@
-"""The command line: `croupier serve`, `croupier check`, `croupier report`, `croupier runtime`, `croupier export`."""
+"""Commands: `croupier serve`, `check`, `report`, `explain`, `evaluate`, `events`, `key`, `runtime`, and `export`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import logging
 import os
+import secrets
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
 from protos.errors import CallError
+from router.answers.commands import add_commands, answer
 from router.config import read_config
 from router.stores import StoreError
 
@@ -28,11 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     serve.add_argument("config", type=Path)
     check = commands.add_parser("check", help="say whether a configuration is right, and where it is not")
     check.add_argument("config", type=Path)
+    commands.add_parser("key", help="make a key for a client")
     commands.add_parser("runtime", help="serve a folder of models")
     commands.add_parser("export", help="make a model's folder of a PyTorch module")
-    report = commands.add_parser("report", help="what is known about the arms of a route now")
-    report.add_argument("route")
-    report.add_argument("--server", default="127.0.0.1:8080", metavar="HOST:PORT")
+    add_commands(commands)
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in OTHERS:
         _become(OTHERS[argv[0]], argv[1:])  # as they are: argparse would move options behind words
@@ -43,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
             return _serve(arguments.config)
         if arguments.command == "check":
             return _check(arguments.config)
-        return _report(arguments.route, arguments.server)
+        if arguments.command == "key":
+            return _key()
+        return _answer(arguments)
     except (CallError, StoreError, OSError) as error:
         print(f"croupier: {error}", file=sys.stderr)
         return 1
@@ -51,8 +55,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(path: Path) -> int:
     from router.server import serve_router
+    from router.workers import Work, supervise
 
-    config = read_config(path)
+    work = Work.of(path)
+    config = work.config()
 
     def started(clients: str, operators: str) -> None:
         route = next(iter(config.routes))
@@ -62,22 +68,39 @@ def _serve(path: Path) -> int:
             flush=True,
         )
 
+    if config.workers > 1:
+        return 0 if asyncio.run(supervise(work, started)) else 1
     asyncio.run(serve_router(path, config, started))
     return 0
 
 
 def _check(path: Path) -> int:
-    config = read_config(path)
+    from router.context.rules import check_rules
+
+    config, failed = read_config(path), False
     for name, route in config.routes.items():
         print(f"{name}: {', '.join(route.arms)} by {type(route.policy).__struct_config__.tag}")
+        for failure in check_rules(route.rules, route.rule_tests, route.context, list(route.arms), route.timezone):
+            print(f"croupier: {path}: routes.{name}.{failure}", file=sys.stderr)
+            failed = True
+    if failed:
+        return 1
     print(f"{path} is right; next: croupier serve {path}")
     return 0
 
 
-def _report(route: str, server: str) -> int:
-    from router.report import route_report
+def _key() -> int:
+    key = secrets.token_urlsafe(32)
+    print(f"key:        {key}\nkey_sha256: {hashlib.sha256(key.encode()).hexdigest()}")
+    print('The client sends "authorization: Bearer KEY"; the configuration has the second line, under clients.NAME.')
+    return 0
 
-    print(route_report(route, server))
+
+def _answer(arguments: argparse.Namespace) -> int:
+    def say(line: str) -> None:
+        print(f"croupier: {line}", file=sys.stderr, flush=True)
+
+    print(answer(arguments, say, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return 0
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from protos.errors import AlreadyExists, FailedPrecondition, Fault, InvalidArgument, NotFound, Unavailable
+from protos.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    Fault,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 
 _SHOWN = 10
 
@@ -22,6 +30,14 @@ class UnknownRoute(NotFound):
         super().__init__(f"unknown route {route[:100]!r}; there are: {listed(known)}")
 
 
+class NoArmAllowed(FailedPrecondition):
+    """Rules and switches leave a request no arm."""
+
+    def __init__(self, route: str, rule: str = "") -> None:
+        why = f"those that rule {rule!r} allows are switched off" if rule else "all of its arms are switched off"
+        super().__init__(f"route {route!r} has no arm for this request: {why}")
+
+
 class UnknownDecision(NotFound):
     """Feedback for a decision that nobody recorded."""
 
@@ -30,10 +46,44 @@ class UnknownDecision(NotFound):
 
 
 class AlreadyRewarded(AlreadyExists):
-    """A second reward for one decision. The first one stands."""
+    """Feedback of which everything is known. The first one stands."""
 
     def __init__(self, decision: str) -> None:
-        super().__init__(f"decision {decision!r} has its reward already; the first one stands and was counted once")
+        super().__init__(f"of decision {decision!r} all this is known; the first one stands and was counted once")
+
+
+class TooLate(FailedPrecondition):
+    """A reward after the window in which it had to come."""
+
+    fault = Fault.CLIENT
+
+    def __init__(self, decision: str, seconds: float) -> None:
+        super().__init__(f"decision {decision!r} was {seconds:g} seconds ago and more; rewards are no longer taken")
+
+
+class NotScored(FailedPrecondition):
+    """A truth where no prediction is on record."""
+
+    fault = Fault.CLIENT
+
+    def __init__(self, decision: str) -> None:
+        super().__init__(
+            f"no prediction is on record of decision {decision!r}, so nothing follows from the truth: send the reward"
+        )
+
+
+class NotLearnt(FailedPrecondition):
+    """Feedback whose rows cannot be added."""
+
+    def __init__(self, decision: str) -> None:
+        super().__init__(f"the route cannot learn from decision {decision!r}; the server's log says why")
+
+
+class Contended(ResourceExhausted):
+    """A correction that others were always faster than."""
+
+    def __init__(self, decision: str) -> None:
+        super().__init__(f"decision {decision!r} is being corrected by others too: send it again")
 
 
 class BadReward(InvalidArgument):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
 BUCKETS = (
     *(1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7.5e-3),
@@ -31,6 +31,14 @@ class Metrics:
         self.mean_reward = Gauge(
             "croupier_mean_reward", "Mean reward over all replicas, in the route's own range.", arm, registry=registry
         )
+        metric = (*arm, "metric", "unit")
+        self.metric_known = Gauge(
+            "croupier_metric_known", "Decisions whose business metric is known.", metric, registry=registry
+        )
+        self.metric_sum = Gauge(
+            "croupier_metric_sum", "Sum of a business metric over all replicas, in its unit.", metric, registry=registry
+        )
+        self.metric_mean = Gauge("croupier_metric_mean", "Its mean.", metric, registry=registry)
         self.probability = Gauge(
             "croupier_arm_probability", "Probability of the arm; 0 when it is left out.", arm, registry=registry
         )
@@ -41,5 +49,23 @@ class Metrics:
         self.dropped = Counter(
             "croupier_decisions_dropped", "Decisions given up because the store was away too long.", registry=registry
         )
+        self.defaults = Counter(
+            "croupier_default_rewards", "Rewards that silence meant, counted by this process.", registry=registry
+        )
         self.store_errors = Counter("croupier_store_errors", "Calls to the store that failed.", registry=registry)
+        self.store_away = Gauge(
+            "croupier_store_away_seconds", "Time for which the store has not answered.", registry=registry
+        )
+        self.shadows = Counter(
+            "croupier_shadow_requests", "Copies for shadow arms, by outcome.", (*arm, "outcome"), registry=registry
+        )
+        self.shadow_seconds = Histogram(
+            "croupier_shadow_seconds", "Time a shadow arm took to answer.", arm, registry=registry, buckets=BUCKETS
+        )
+        self.shadow_difference = Summary(
+            "croupier_shadow_difference",
+            "Mean absolute difference between a shadow arm's numbers and those given.",
+            arm,
+            registry=registry,
+        )
         self.reloads = Counter("croupier_reloads", "Configurations read, by outcome.", ("outcome",), registry=registry)

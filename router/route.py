@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from time import perf_counter
 from typing import Protocol
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from bandits import Draw, Fitted, Policy
+from bandits import Draw, Fitted, Mask, Policy
 from protos.errors import CallError, DeadlineExceeded, Fault, ResourceExhausted
-from protos.messages import ModelInferResponse
 from router.call import Call, Decision, Handler, Reply, Vector
 from router.config import Route as Settings
-from router.guard import Guard
-from router.ids import ID_LENGTH
+from router.context.encoder import Context, Encoder
+from router.context.lookups import Lookups
+from router.context.rules import Rules
+from router.errors import NoArmAllowed
+from router.layers.shadow import Shadows
+from router.safety.guard import Guard
+from router.safety.guardrails import Watch
+from router.safety.tally import Tally
+from router.scoring import prediction_of
+from router.stamp import Stamp, trailing
 from router.upstreams import Upstream
-from router.wire import ARM, ARM_HEADER, DECISION, DECISION_HEADER, PROPENSITY, PROPENSITY_HEADER
+from router.wire import SELDON_ROUTE
 
-_DOUBLE = struct.Struct("<d")  # as protobuf writes one
+NOTHING_KNOWN = Context()
 
 
 class DecisionLog(Protocol):
@@ -48,13 +56,19 @@ class Arm:
 class Route:
     """A Handler, and an immutable value: a request that holds one sees the same policy and arms to its end.
 
-    Learning and the guard publish a new one; only `guard` and `log`, which they share, are mutable.
+    Learning, operators and the guard publish a new one; only `guard` and `log`, which they share, are mutable.
     """
 
     name: str
     settings: Settings
+    in_force: Settings  # the same, at this moment of a schedule
     arms: tuple[Arm, ...]
+    champion: int
+    encoder: Encoder | None  # None: nothing is read out of requests
+    rules: Rules | None
+    lookups: Lookups  # what is known about units
     policy: Policy
+    reads_context: bool  # whether the policy does
     draw: Draw
     guard: Guard
     log: DecisionLog
@@ -62,20 +76,76 @@ class Route:
     changed: Callable[[str], None]  # told the route's name when the guard has changed what is allowed
     fitted: Fitted
     version: str  # of what `fitted` knows
-    allowed: NDArray[np.bool_]
+    sums: Vector  # that, [K, width]
+    switched_on: Mask  # by operators; nothing overrules them
+    allowed: Mask  # of those, the arms that the guard leaves in; all of them where it would leave none
+    tally: Tally | None = None  # counts what guardrails and canaries are judged by
+    shadows: Shadows | None = None
+    share: float | None = None  # of the canary, where there is one
+    frozen: bool = False  # it serves what it knows, whatever else is learnt
+    watches: tuple[Watch, ...] = ()  # what is counted for guardrails and canaries
 
-    def probabilities(self, context: Vector | None = None) -> Vector:
-        """How likely each arm is to be drawn now."""
-        return self.fitted(context, self.allowed)
+    def now(self, known: Route) -> Route:
+        """The route as `known` says that it stands, which was worked out elsewhere, and as its guard has it now."""
+        return replace(
+            self,
+            in_force=known.in_force,
+            policy=known.policy,
+            fitted=known.fitted,
+            version=known.version,
+            sums=known.sums,
+            switched_on=known.switched_on,
+            allowed=permitted(known.switched_on, self.guard.allowed()),
+            share=known.share,
+            frozen=known.frozen,
+            watches=known.watches,
+        )
 
-    def decide(self, unit: str, context: Vector | None) -> tuple[Decision, int]:
-        """Draws an arm; returns the decision and the arm's index."""
+    def probabilities(self) -> Vector | None:
+        """How likely each arm is to be drawn now; None where that is another matter for each request."""
+        return None if self.reads_context else self.fitted(None, self.allowed)
+
+    def decide(self, call: Call) -> tuple[Decision, int]:
+        """Draws an arm for a call; returns the decision and the arm's index.
+
+        Raises InvalidArgument for a context that cannot be read, and NoArmAllowed.
+        """
         decision_id, now = self.new_id()
-        p = self.fitted(context, self.allowed)
-        index = self.draw(p, unit if unit and self.settings.sticky else decision_id)
-        arm = self.arms[index].name
-        features = None if context is None else tuple(context.tolist())
-        return Decision(decision_id, self.name, arm, float(p[index]), now, self.version, unit, features), index
+        mask, rule = self.allowed, ""
+        context = NOTHING_KNOWN if self.encoder is None else self.encoder(call, self.lookups.current)
+        if self.rules is not None:
+            ruling, rule = self.rules(context.values, call.unit, call.metadata, now)
+            if rule:
+                mask = permitted(ruling & self.switched_on, self.allowed)
+        try:
+            p = self.fitted(context.vector if self.reads_context else None, mask)
+        except ValueError:
+            if mask.any():
+                raise
+            raise NoArmAllowed(self.name, rule) from None
+        proposed = None
+        if self.settings.apprentice and mask[self.champion]:
+            proposed = tuple(p.tolist())
+            p = np.zeros(len(p))
+            p[self.champion] = 1.0
+        index = self.draw(p, self._key(call.unit, decision_id))
+        probabilities = tuple(p.tolist())
+        decision = Decision(
+            decision_id,
+            self.name,
+            self.arms[index].name,
+            probabilities[index],
+            now,
+            self.version,
+            call.unit,
+            None if self.encoder is None else context.numbers,
+            probabilities,
+            as_bits(mask.tobytes()),
+            rule,
+            (),
+            proposed,
+        )
+        return decision, index
 
     async def write_down(self, decision: Decision) -> None:
         """Queues a decision for the log; where the log is strict, returns once it is durable."""
@@ -85,8 +155,27 @@ class Route:
             self.log.record(decision)
 
     async def __call__(self, call: Call) -> Reply:
-        decision, index = self.decide(call.unit, call.context)
-        guard = self.guard
+        decision, index = self.decide(call)
+        try:
+            reply = await self._ask(index, call, decision.probabilities or ())
+        except CallError as error:
+            decision, index, reply = await self._fail_over(call, decision, error)
+        if (rule := self.settings.reward.score) is not None:
+            decision = msgspec.structs.replace(decision, prediction=prediction_of(rule, reply.body))
+        if reply.metadata:  # of an upstream that says where it went
+            told = [where for name, where in reply.metadata if name == SELDON_ROUTE]
+            decision = msgspec.structs.replace(decision, upstream=", ".join(told))
+            reply.metadata = [pair for pair in reply.metadata if pair[0] != SELDON_ROUTE]
+        await self.write_down(decision)
+        if self.shadows is not None:
+            self.shadows.offer(call, reply, decision)
+        reply.body += self.arms[index].stamp(decision)
+        reply.metadata += trailing(decision)
+        return reply
+
+    async def _ask(self, index: int, call: Call, p: Sequence[float]) -> Reply:
+        """The answer of an arm that was drawn from `p`. Its guard and the tally hear how that went."""
+        guard, tally, began = self.guard, self.tally, perf_counter()
         probe = guard.drawn(index)
         if probe:
             self.changed(self.name)
@@ -95,52 +184,67 @@ class Route:
         except (asyncio.CancelledError, DeadlineExceeded, ResourceExhausted):  # which prove nothing about the arm
             if guard.abandoned(index, probe=probe):
                 self.changed(self.name)
+            if tally is not None:
+                tally.abandon(index, perf_counter() - began, p)
             raise
         except CallError as error:
-            outcome = guard.succeeded if error.fault is Fault.CLIENT else guard.failed
-            if outcome(index, probe=probe):
+            failed = error.fault is not Fault.CLIENT
+            if (guard.failed if failed else guard.succeeded)(index, probe=probe):
                 self.changed(self.name)
+            if tally is not None:
+                tally.count(index, perf_counter() - began, p, failed=failed)
             raise
         except Exception:
             if guard.failed(index, probe=probe):
                 self.changed(self.name)
+            if tally is not None:
+                tally.count(index, perf_counter() - began, p, failed=True)
             raise
         if guard.succeeded(index, probe=probe):
             self.changed(self.name)
-        await self.write_down(decision)
-        reply.body += self.arms[index].stamp(decision)
-        reply.metadata += [
-            (DECISION_HEADER, decision.id),
-            (ARM_HEADER, decision.arm),
-            (PROPENSITY_HEADER, repr(decision.propensity)),
-        ]
+        if tally is not None:
+            tally.count(index, perf_counter() - began, p, failed=False)
         return reply
 
+    async def _fail_over(self, call: Call, decision: Decision, error: CallError) -> tuple[Decision, int, Reply]:
+        """Asks another arm for the one that failed, as often as the settings say; else raises what the last one did.
 
-class Stamp:
-    """What an arm's answers are stamped with: the route's name for a model name, and the decision in the parameters.
+        The sampler draws again, without those that failed: as an arm that is left out moves nobody between the others,
+        it is the arm that would have been drawn had they never been there, with p_a / (1 - Σ p_failed). A decision that
+        nobody answered is written down too, with all its arms among the failed: they took their share of the draws.
+        """
+        p = np.array(decision.probabilities)
+        while True:
+            decision = msgspec.structs.replace(decision, failed=(*decision.failed, decision.arm))
+            if error.fault is Fault.CLIENT:
+                raise error
+            p[[arm.name in decision.failed for arm in self.arms]] = 0.0
+            left = p.sum()
+            if not (error.retry and len(decision.failed) <= self.settings.failover.attempts and left > 0.0):
+                self.log.record(decision)
+                raise error
+            p /= left
+            index = self.draw(p, self._key(decision.unit, decision.id))
+            decision = msgspec.structs.replace(decision, arm=self.arms[index].name, propensity=float(p[index]))
+            try:
+                return decision, index, await self._ask(index, call, p.tolist())
+            except CallError as again:
+                error = again
 
-    It is appended to the serialized response: messages merge when their bytes are joined, and the last name stands.
-    Only id and propensity change from one answer to the next, so they are put into bytes made once.
-    """
+    def _key(self, unit: str, decision_id: str) -> str:
+        return unit if unit and self.settings.sticky else decision_id
 
-    __slots__ = ("_head", "_middle", "_tail")
 
-    _ID, _PROPENSITY = "?" * ID_LENGTH, 0.12345678901234567
+@lru_cache(4096)
+def as_bits(mask: bytes) -> int:
+    """Bit k of a mask's bytes, one byte an arm: whether arm k is in it."""
+    return sum(1 << k for k, allowed in enumerate(mask) if allowed)
 
-    def __init__(self, route: str, arm: str) -> None:
-        message = ModelInferResponse(model_name=route)
-        message.parameters[ARM].string_param = arm
-        message.parameters[DECISION].string_param = self._ID
-        message.parameters[PROPENSITY].double_param = self._PROPENSITY
-        # In the order of their names, the id comes before the propensity.
-        made = message.SerializeToString(deterministic=True)
-        self._head, rest = made.split(self._ID.encode())
-        self._middle, self._tail = rest.split(_DOUBLE.pack(self._PROPENSITY))
 
-    def __call__(self, decision: Decision) -> bytes:
-        """The bytes to append to a response."""
-        return self._head + decision.id.encode() + self._middle + _DOUBLE.pack(decision.propensity) + self._tail
+def permitted(switched_on: Mask, healthy: Mask) -> Mask:
+    """The arms that may be drawn: permission is a law, health only advice where none would be left."""
+    both = switched_on & healthy
+    return both if both.any() else switched_on
 
 
 class Routes:
@@ -165,4 +269,4 @@ class Routes:
         """Publishes what the guard of a route allows now; the route may be gone since the call came."""
         route = self.current.get(name)
         if route is not None:
-            self.publish(replace(route, allowed=route.guard.allowed()))
+            self.publish(replace(route, allowed=permitted(route.switched_on, route.guard.allowed())))

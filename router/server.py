@@ -5,97 +5,236 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 
-from protos.grpc import MAX_MESSAGE, GrpcApp
+from protos.grpc import GrpcApp
+from protos.openapi import docs_routes
 from protos.rest import rest_app, v2_routes
-from protos.serve import Listener, one_port, serve
-from router.admin import admin_routes
-from router.config import Config
+from protos.serve import Certificate, Listener, one_port, serve
+from protos.workers.crew import Crew
+from router.answers.reader import Reader
+from router.answers.service import AnswerService, answer_methods
+from router.builder import Builder
+from router.call import Layer
+from router.config import Config, Tls, read_config
+from router.context.lookups import Lookups
+from router.dashboard import dashboard_routes
+from router.edge.access import Access, guarded
+from router.edge.admin import admin_routes
+from router.edge.feature_service import FeatureService, feature_methods
+from router.edge.readiness import Readiness, StoreState, readiness, ready_upstreams
+from router.edge.rest import answer_routes, croupier_routes, feature_routes, switch_routes
+from router.edge.service import RouterService, methods
+from router.edge.switch_service import SwitchService, switch_methods
 from router.errors import ConfigError
 from router.ids import DecisionIds
-from router.learner import Learner
+from router.layers.limit import limited
+from router.layers.log import logged
+from router.learning.learner import Learner
 from router.metrics import Metrics
-from router.rest import croupier_routes
 from router.route import Routes
-from router.service import RouterService, methods
-from router.stores import StoreError, open_store
+from router.stores import Store, StoreError, open_store
 from router.table import Table
 from router.upstreams.connections import Connections
 from router.upstreams.local import Models
+from router.workers import Workers
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 _log = logging.getLogger(__name__)
 
 
-async def serve_router(path: Path, config: Config, started: Callable[[str, str], None]) -> None:
+async def serve_router(
+    path: Path, config: Config, started: Callable[[str, str], None], crew: Crew | None = None
+) -> None:
     """Serves a configuration, read from `path`, until SIGTERM or SIGINT; SIGHUP reads the file again.
 
-    `started` gets the addresses of clients and of operators once both accept. Raises ConfigError when the
-    configuration cannot be served, OSError when an address cannot be bound, and StoreError when the last decisions
-    could not be committed.
+    `started` gets the addresses of clients and of operators once both accept. With a `crew` this is one of several
+    processes. Raises ConfigError when the configuration cannot be served, OSError when an address cannot be bound, and
+    StoreError when the last decisions could not be committed.
     """
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    metrics = Metrics(registry)
+    router = Router(path, config, crew)
     try:
-        store = open_store(config.store)
-    except (StoreError, ValueError) as error:
-        raise ConfigError(f"{path}: store: {error}") from None
-    routes = Routes()
-    learner = Learner(
-        store,
-        routes,
-        metrics,
-        time.time,
-        flush_seconds=config.flush_seconds,
-        refresh_seconds=config.refresh_seconds,
-    )
-    connections = Connections(Models(Path(config.models), registry) if config.models else None)
-    new_id = DecisionIds(time.time, os.urandom(6))
-    table = Table(path, routes, learner, connections, metrics, clock=time.time, new_id=new_id)
-    service = RouterService(routes, lambda: table.handlers, learner, metrics, time.time, version("croupier"))
-
-    async def reload() -> None:
+        await router.table.load(config)
+        learning = asyncio.create_task(router.learner.run())
         try:
-            await table.reload()
+            await router.serve(started)
+        finally:
+            router.learner.stop()
+            await learning
+    finally:
+        await router.close()
+
+
+class Router:
+    """The parts of a router, put together for one configuration file."""
+
+    def __init__(self, path: Path, config: Config, crew: Crew | None = None) -> None:
+        """Opens the store. Raises ConfigError."""
+        self._path = path
+        self._config = config
+        self._crew = crew
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        self._tracing, self._traced = _tracing(config)
+        self._metrics = metrics = Metrics(self._registry)
+        self._routes = routes = Routes()
+        lookups = Lookups()
+        store = self._open_store()
+        self.learner = learner = Learner(
+            store,
+            routes,
+            metrics,
+            time.time,
+            flush_seconds=config.flush_seconds,
+            refresh_seconds=config.refresh_seconds,
+            writer=os.urandom(8).hex(),
+            refreshed=[lookups.refresh],
+        )
+        self._connections = Connections(Models(Path(config.models), self._registry) if config.models else None)
+        new_id = DecisionIds(time.time, os.urandom(6))
+        builder = Builder(path, routes, learner, self._connections, metrics, lookups, new_id)
+        self.table = Table(path, routes, builder, self._connections, learner, lookups, self._layers)
+        self._access = Access(time.monotonic)
+        self._access.use(config.clients)
+        # What takes long reads a file of its own; what a process keeps to itself has but one handle.
+        self._reader = None if config.store == "memory:" else Reader(self._open_store)
+        self._service = RouterService(
+            routes, lambda: self.table.handlers, learner, metrics, time.time, version("croupier")
+        )
+        self._features = FeatureService(lookups, learner.in_store)
+        self._switches = SwitchService(routes, learner.in_store, time.time)
+        self._answers = AnswerService(routes, learner.in_store, self._reader or learner.in_store, metrics, time.time)
+        self._workers = None if crew is None else Workers(crew, path, self)
+
+    async def serve(self, started: Callable[[str, str], None]) -> None:
+        """Listens until SIGTERM or SIGINT, and finishes the calls in flight. Raises OSError."""
+        config, service = self._config, self._service
+        most = config.max_message_mebibytes << 20
+        grpc = GrpcApp(
+            {
+                **methods(service),
+                **feature_methods(self._features),
+                **switch_methods(self._switches),
+                **answer_methods(self._answers),
+            },
+            max_message=most,
+        )
+        answers = [*croupier_routes(service), *switch_routes(self._switches), *answer_routes(self._answers)]
+        routes = [*v2_routes(service), *answers, *feature_routes(self._features)]
+        docs = docs_routes("croupier", version("croupier"), routes, service.model_metadata)
+        rest = rest_app([*routes, *docs], max_body=most)
+        operators = admin_routes(self._scrape, self._readiness, self.reload)
+        admin = rest_app([*operators, *answers, *dashboard_routes()], max_body=most)
+        binds = [config.listen, config.admin] if self._crew is None else self._crew.binds
+        if self._crew is not None and self._workers is not None:
+            await self._crew.join(self._workers.do, self._registry)
+        await serve(
+            Listener(guarded(one_port(grpc, rest), self._access), binds[0], tls=_certificate(config.tls)),
+            Listener(guarded(admin, self._access), binds[1], tls=_certificate(config.admin_tls)),
+            started=lambda addresses: started(*addresses),
+            stopping=self._drain,
+            reload=self._reload_on_signal,
+        )
+
+    async def reload(self) -> list[str]:
+        """Serves the file as it is now; returns what that changed. Raises ConfigError, and then nothing has changed."""
+        try:
+            if self._workers is not None:
+                changed = await self._workers.reload()
+            else:
+                changed = self._served(await self.table.load(read_config(self._path)))
         except ConfigError as error:
+            self._metrics.reloads.labels("refused").inc()
             _log.error("not reloaded, nothing has changed: %s", error)
             raise
-        _log.info("reloaded %s", path)
+        self._metrics.reloads.labels("served").inc()
+        return changed
 
-    async def reload_on_signal() -> None:
-        with suppress(ConfigError):  # it is logged, for whoever sent the signal
-            await reload()
+    async def prepare(self, config: Config) -> None:
+        """Builds and warms all of it, and serves none of it yet. Raises ConfigError, and then nothing has changed."""
+        await self.table.prepare(config)
 
-    def drain() -> None:
-        service.draining = True
+    async def switch(self) -> list[str]:
+        """Serves what was prepared; returns what that changed, in the words of the file."""
+        return self._served(await self.table.switch())
 
-    learning: asyncio.Task[None] | None = None
-    try:
-        await table.load(config)
-        learning = asyncio.create_task(learner.run())
-        grpc = GrpcApp(methods(service), max_message=MAX_MESSAGE)
-        rest = rest_app([*v2_routes(service), *croupier_routes(service)], max_body=MAX_MESSAGE)
-        admin = rest_app(admin_routes(service, registry, reload), max_body=MAX_MESSAGE)
-        await serve(
-            Listener(one_port(grpc, rest), config.listen),
-            Listener(admin, config.admin),
-            started=lambda addresses: started(*addresses),
-            stopping=drain,
-            reload=reload_on_signal,
-        )
-    finally:
-        learner.stop()
+    def _served(self, changed: list[str]) -> list[str]:
+        """What follows from another configuration beside its routes."""
+        if self.table.config is not None:
+            self._access.use(self.table.config.clients)
+        _log.info("reloaded %s: %s", self._path, "; ".join(changed) or "nothing has changed")
+        return changed
+
+    async def drop(self) -> None:
+        """Lets go of what was prepared, if anything was."""
+        await self.table.drop()
+
+    async def close(self) -> None:
+        """Lets go of everything, after the learner has run."""
+        await self._connections.close()
+        if self._reader is not None:
+            await asyncio.to_thread(self._reader.close)
+        self.learner.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.shutdown)
+
+    def _open_store(self) -> Store:
         try:
-            if learning is not None:
-                await learning
-        finally:
-            await connections.close()
-            learner.close()
+            return open_store(self._config.store)
+        except (StoreError, ValueError) as error:
+            raise ConfigError(f"{self._path}: store: {error}") from None
+
+    def _layers(self, name: str, config: Config) -> Sequence[Layer]:
+        layers = [limited(config.routes[name].max_in_flight)]
+        if config.request_log:
+            layers.append(logged(sys.stdout, time.time))
+        return [*layers, *self._traced]
+
+    def _drain(self) -> None:
+        self._service.draining = True
+
+    async def _reload_on_signal(self) -> None:
+        with suppress(ConfigError):  # it is logged, for whoever sent the signal
+            await self.reload()
+
+    async def _scrape(self) -> bytes:
+        return generate_latest(self._registry) if self._crew is None else (await self._crew.scrape()).text()
+
+    async def _readiness(self) -> Readiness:
+        routes = self._routes.current
+        return readiness(
+            routes,
+            await ready_upstreams(routes),
+            StoreState(self.learner.store_away_seconds, self.learner.decisions_waiting),
+            draining=self._service.draining,
+            workers=None if self._workers is None else self._workers.state,
+        )
+
+
+def _certificate(tls: Tls | None) -> Certificate | None:
+    return None if tls is None else Certificate(tls.certificate, tls.key, tls.client_ca)
+
+
+def _tracing(config: Config) -> tuple[TracerProvider | None, list[Layer]]:
+    """Where spans go, and the layer that makes them, if any. Raises ConfigError without OpenTelemetry."""
+    if config.tracing is None:
+        return None, []
+    try:
+        from protos.tracing import provider
+        from router.layers.trace import traced
+    except ImportError as error:
+        raise ConfigError(f"tracing: needs OpenTelemetry: pip install 'croupier[otel]' ({error})") from None
+    tracing = provider(config.tracing.collector, "croupier")
+    return tracing, [traced(tracing, config.tracing.share, random.random)]

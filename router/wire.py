@@ -12,3 +12,9 @@ DECISION, ARM, PROPENSITY = "decision_id", "arm", "propensity"
 """Parameters of every response."""
 DECISION_HEADER, ARM_HEADER, PROPENSITY_HEADER = "croupier-decision", "croupier-arm", "croupier-propensity"
 """The same in the trailing metadata."""
+
+HOPS_HEADER = "croupier-hops"
+"""How many routers a call has passed, so that one that goes round in a loop is noticed."""
+
+SELDON_ROUTE = "x-seldon-route"
+"""Trailing metadata of a Seldon mesh: where it sent a request."""

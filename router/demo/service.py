@@ -1,4 +1,4 @@
-"""The service that the demo talks to: a configuration, and the router as a process of its own."""
+"""The service that the demo talks to: the router, as a process of its own."""
 
 from __future__ import annotations
 
@@ -7,36 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROUTE = "volatility"
-PNL = "pnl"
-"""The metric that clients report beside the reward: the day's result of their position, in basis points."""
-
 _START_SECONDS = 60.0
-
-
-def write_config(folder: Path, arms: Sequence[str], *, listen: str, admin: str) -> Path:
-    """Writes the configuration of the demo, and returns its file: one bandit over `arms`, models of this process."""
-    lines = [
-        f"listen: {listen}",
-        f"admin: {admin}",
-        "models: models",
-        "store: sqlite:croupier.db",
-        "refresh_seconds: 0.05 # years pass in seconds here",
-        "routes:",
-        f"  {ROUTE}:",
-        "    policy: {kind: thompson}",
-        "    reward: {low: 0, high: 1}",
-        f"    metrics: {{{PNL}: {{unit: basis points}}}}",
-        "    arms:",
-        *(f"      {arm}: {{model: {arm}}}" for arm in arms),
-    ]
-    path = folder / "croupier.yaml"
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def serve_command(config: Path) -> list[str]:

@@ -52,7 +52,9 @@ def test_grpcio_with_our_stubs(server, raw):
             SERVICE + "Feedback", FeedbackRequest.SerializeToString, FeedbackResponse.FromString
         )
         feedback = FeedbackRequest(decision_id=decision, reward=1.0, metrics={"profit": -3.5}, truth=0.0)
-        assert reward(feedback, timeout=30) == FeedbackResponse(route=ROUTE, arm=arm)
+        assert reward(feedback, timeout=30) == FeedbackResponse(
+            route=ROUTE, arm=arm, counted=["reward", "profit", "truth"]
+        )
         with pytest.raises(grpc.RpcError) as second:
             reward(feedback, timeout=30)
         assert refusal(second.value).code is Code.ALREADY_EXISTS

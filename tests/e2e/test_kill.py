@@ -11,8 +11,8 @@ import pytest
 
 from protos.errors import Code
 from router import Client
+from router.call import REWARD
 from router.client import Earned
-from router.credit import REWARD
 from router.stores import DECISIONS, open_store
 from tests.e2e.calls import ROWS
 from tests.e2e.conftest import ARMS
@@ -113,7 +113,7 @@ def check_sums(log, sums):
     """Every decision and every reward of the log is in the sums, once."""
     decisions = Counter(decision.arm for decision, _ in log.values())
     for arm in ARMS:
-        values = [reward.value for decision, reward in log.values() if reward and decision.arm == arm]
+        values = [of[REWARD].value for decision, of in log.values() if REWARD in of and decision.arm == arm]
         assert sums[DECISIONS, arm] == [decisions[arm]]
         tally = [len(values), sum(values), sum(value * value for value in values)]
         layouts = [layout for layout, _ in sums if layout == REWARD or layout.startswith("policy:")]
@@ -126,7 +126,7 @@ def test_every_acknowledged_reward_is_there_once(customers, left):
     """And beside them at most those whose acknowledgement was on its way."""
     log, sums = left[LEARNING]
     sent, acknowledged = together(customers, "sent"), together(customers, "acknowledged")
-    rewarded = {id: reward.value for id, (_, reward) in log.items() if reward}
+    rewarded = {id: of[REWARD].value for id, (_, of) in log.items() if REWARD in of}
     assert len(acknowledged) >= ENOUGH
     assert rewarded.keys() >= set(acknowledged)
     assert len(rewarded) - len(acknowledged) <= CUSTOMERS

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import socket
+from functools import partial
 
 import grpc
 import pytest
 
 from protos.errors import Code
 from router import Client
+from tests.certificates import Authority
 from tests.e2e.calls import ROWS, refusal
 from tests.e2e.models import FACTORS
 from tests.process import Router, Runtime, until, write_config
@@ -39,6 +43,10 @@ def client(upstreams, tmp_path):
         client.close()
         assert router.stop() == 0
         assert "Traceback" not in router.complained, router.complained
+
+
+def _says(client, sentence):
+    return sentence in str(ask(client))
 
 
 def ask(client, route=ROUTE):
@@ -113,3 +121,79 @@ def test_the_last_arm_is_never_left_out(stranded, route):
     assert {each.code for each in seen} == {Code.UNAVAILABLE}, seen[-1]
     assert all("127.0.0.1:" in each.sentence for each in seen)
     assert any(arm.allowed for arm in stranded.describe(route).arms)
+
+
+def spread(targets, **settings):
+    """A route with one arm behind several servers, and no guard or other arm to hide behind."""
+    return {ROUTE: {"arms": {"double": {"model": "double", "target": targets, **settings}}}}
+
+
+def test_a_server_that_is_killed_costs_the_calls_in_flight_and_no_more(models, tmp_path):
+    folder = tmp_path / "models"
+    shutil.copytree(models / "double", folder / "double")
+    with Runtime(folder, tmp_path / "a") as a, Runtime(folder, tmp_path / "b") as b:
+        config = write_config(tmp_path, spread([a.address, b.address]))
+        with Router(config, tmp_path / "router") as router, Client(router.address) as client:
+            seen = [ask(client) for _ in range(20)]
+            a.kill()  # with nothing in flight
+            seen += [ask(client) for _ in range(100)]
+            assert set(seen) == {"double"}, [each for each in seen if each != "double"][:3]
+
+
+def test_a_router_that_asks_itself_notices_the_loop(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    routes = {ROUTE: {"arms": {"self": {"model": ROUTE, "target": address}}}}
+    with Router(write_config(tmp_path, routes, listen=address)) as router, Client(router.address) as client:
+        until(lambda: "UNAVAILABLE" not in (sentence := ask(client).sentence) and sentence)
+        refused = ask(client)
+        assert "FAILED_PRECONDITION" in refused.sentence
+        assert "goes round in a loop" in refused.sentence
+
+
+def test_an_arm_over_mutual_tls_with_a_token_from_a_file(models, tmp_path):
+    """Paths start at the configuration; what stands in the files is never printed."""
+    authority = Authority(tmp_path)
+    authority.sign("server")
+    authority.sign("client")
+    (tmp_path / "token").write_text("Bearer very-secret\n")
+    inner = write_config(
+        tmp_path / "inner",
+        {"double": {"arms": {"only": {"model": "double"}}}},
+        models=str(models),
+        tls={"certificate": "../server.pem", "key": "../server.key", "client_ca": "../ca.pem"},
+    )
+    with Router(inner) as upstream:
+        arm = {
+            "model": "double",
+            "target": upstream.address,
+            "tls": {"ca": "ca.pem", "certificate": "client.pem", "key": "client.key", "server_name": "localhost"},
+            "headers": {"authorization": {"file": "token"}},
+        }
+        config = write_config(tmp_path, {ROUTE: {"arms": {"double": arm}}})
+        with Router(config, tmp_path / "router") as router, Client(router.address) as client:
+            assert ask(client) == "double"
+            for arms, sentence in (
+                ({"tls": {"ca": "ca.pem"}}, "UNAVAILABLE"),
+                ({"tls": {}}, "CERTIFICATE_VERIFY_FAILED"),
+            ):
+                write_config(tmp_path, {ROUTE: {"arms": {"double": arm | arms}}})
+                router.signal(signal.SIGHUP)
+                until(partial(_says, client, sentence))
+            assert "very-secret" not in router.printed + router.complained
+
+
+def test_arms_of_every_kind_answer_together(upstreams, models, tmp_path):
+    arms = {
+        "grpc": {"model": "double", "target": upstreams["double"].address},
+        "rest": {"model": "triple", "url": f"http://{upstreams['triple'].address}"},
+        "local": {"model": "triple"},
+        "all": {"ensemble": {"members": {"grpc": 2, "rest": 1, "local": 1}}},
+    }
+    policy = {"kind": "split", "weights": {"grpc": 0, "rest": 0, "local": 0, "all": 1}}
+    config = write_config(tmp_path, {ROUTE: {"arms": arms, "policy": policy}}, models=str(models))
+    with Router(config, tmp_path / "router") as router, Client(router.address) as client:
+        answer = client.infer(ROUTE, {"x": ROWS})
+        assert answer.arm == "all"
+        assert answer.outputs["y"].tolist() == (ROWS * 2.5).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -12,23 +13,32 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from bandits import sampler
 from protos.errors import CallError, DeadlineExceeded, InvalidArgument, NotFound
 from protos.grpc import Rpc
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from protos.tensors import add_inputs, add_outputs, inputs_of
-from router.call import Call, Credit, Decision, Reply, Reward, Vector
+from router.builder import Builder
+from router.call import Batch, Call, Decision, Document, Event, Fit, Layer, Outcome, Reply, Vector
 from router.config import Arm as ArmSettings
+from router.config import Config, parse_config, read_config
 from router.config import Route as Settings
-from router.config import parse_config
-from router.guard import Guard
+from router.context.encoder import Encoder
+from router.context.lookups import Lookups
+from router.context.rules import Rules
+from router.edge.readiness import Readiness, StoreState, readiness, ready_upstreams
+from router.edge.service import RouterService
+from router.errors import ConfigError
 from router.ids import DecisionIds
-from router.learner import Learner
+from router.layers.limit import limited
+from router.layers.log import logged
+from router.learning.learner import Learner
 from router.metrics import Metrics
-from router.route import Arm, DecisionLog, Route, Routes, Stamp
-from router.service import RouterService
+from router.route import Arm, DecisionLog, Route, Routes
+from router.safety.guard import Guard
+from router.stamp import Stamp
 from router.stores import Store, StoreError
 from router.stores.memory import MemoryStore
 from router.table import Table
@@ -131,9 +141,9 @@ def infer_request(route: str, x: Sequence[float] = (1.0, 2.0), *, id: str = "") 
     return request
 
 
-def call_of(route: str, *, unit: str = "", context: Vector | None = None, **more: Any) -> Call:
+def call_of(route: str, *, unit: str = "", **more: Any) -> Call:
     request = infer_request(route, **more)
-    return Call(route, request, request.SerializeToString(), unit, context)
+    return Call(route, request, request.SerializeToString(), unit)
 
 
 class FakeModels:
@@ -170,17 +180,17 @@ class FlakyStore:
             raise StoreError("the disk is full")
         return self.inner
 
-    def commit(self, decisions: Sequence[Decision], credits: Sequence[Credit]) -> list[bool]:
-        counted = self._answer().commit(decisions, credits)
+    def commit(self, batch: Batch) -> list[bool]:
+        claims = self._answer().commit(batch)
         self.commits += 1
-        self.committed += decisions
-        return counted
+        self.committed += batch.decisions
+        return claims
 
     def find(self, ids: Iterable[str]) -> dict[str, Decision]:
         return self._answer().find(ids)
 
-    def rewards(self, ids: Iterable[str]) -> dict[str, Reward]:
-        return self._answer().rewards(ids)
+    def outcomes(self, ids: Iterable[str]) -> dict[str, dict[str, Outcome]]:
+        return self._answer().outcomes(ids)
 
     def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
         self.asked += 1
@@ -189,8 +199,23 @@ class FlakyStore:
     def version(self) -> int:
         return self._answer().version()
 
-    def log(self, route: str) -> Iterator[tuple[Decision, Reward | None]]:
-        return self._answer().log(route)
+    def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        return self._answer().log(route, after=after)
+
+    def fit(self, route: str, version: str) -> Fit | None:
+        return self._answer().fit(route, version)
+
+    def events(self, route: str, *, after: str = "") -> list[Event]:
+        return self._answer().events(route, after=after)
+
+    def documents(self, kind: str, *, after: int = 0) -> dict[str, Document]:
+        return self._answer().documents(kind, after=after)
+
+    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
+        return self._answer().put(kind, bodies, expected=expected)
+
+    def prune(self, route: str, *, before: float, most: int | None = None, limit: int = 10_000) -> int:
+        return self._answer().prune(route, before=before, most=most, limit=limit)
 
     def close(self) -> None:
         self.inner.close()
@@ -215,9 +240,9 @@ class HeldStore(FlakyStore):
             self.kept.set()
             assert self.free.wait(SOON)
 
-    def commit(self, decisions: Sequence[Decision], credits: Sequence[Credit]) -> list[bool]:
+    def commit(self, batch: Batch) -> list[bool]:
         self._hold("commit")
-        return super().commit(decisions, credits)
+        return super().commit(batch)
 
     def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
         self._hold("sums")
@@ -253,15 +278,24 @@ def make_route(
 ) -> Route:
     """A route over fakes that has learnt nothing, published in `routes`; its guard keeps the time of `clock`."""
     told = Settings(arms={arm: ArmSettings(model=arm) for arm in upstreams}, **settings)
-    policy = told.policy.build(list(upstreams))
-    fitted = policy.fit(np.zeros((len(upstreams), policy.width)))
-    never = np.flatnonzero(fitted(None, np.ones(len(upstreams), dtype=np.bool_)) == 0)
+    policy = told.build_policy()
+    nothing = np.zeros((len(upstreams), policy.width))
+    fitted = policy.fit(nothing)
+    everything = np.ones(len(upstreams), dtype=np.bool_)
+    never = () if policy.features else np.flatnonzero(fitted(None, everything) == 0)
     guard = Guard(told.guard, len(upstreams), clock, never=never)
+    all_on = np.ones(len(upstreams), dtype=np.bool_)
     route = Route(
         name=name,
         settings=told,
+        in_force=told,
         arms=tuple(Arm(arm, upstream, upstream, Stamp(name, arm)) for arm, upstream in upstreams.items()),
+        champion=list(upstreams).index(told.the_champion),
+        encoder=Encoder(told.context) if told.context else None,
+        rules=Rules(told.rules, told.context, list(upstreams), told.timezone) if told.rules else None,
+        lookups=Lookups(),
         policy=policy,
+        reads_context=policy.features > 0,
         draw=sampler(told.salt or name, list(upstreams)),
         guard=guard,
         log=log,
@@ -269,6 +303,8 @@ def make_route(
         changed=routes.guard_changed,
         fitted=fitted,
         version="nothing",
+        sums=nothing,
+        switched_on=all_on,
         allowed=guard.allowed(),
     )
     routes.publish(route)
@@ -295,7 +331,8 @@ async def settled(learner: Learner) -> None:
 class FakeRouter:
     """All of a router but its sockets. Models are fakes, the store forgets."""
 
-    def __init__(self, folder: Path, store: Store | None = None) -> None:
+    def __init__(self, folder: Path, store: Store | None = None, *, entropy: bytes = bytes(6)) -> None:
+        """`entropy` is what its decisions' ids have that no other replica's have."""
         self.path = folder / "routes.yaml"
         self.clock = FakeClock()
         self.store = store or MemoryStore()
@@ -307,18 +344,17 @@ class FakeRouter:
         self.learner = Learner(
             self.store, self.routes, self.metrics, self.clock, flush_seconds=0.01, refresh_seconds=0.0
         )
-        self.table = Table(
-            self.path,
-            self.routes,
-            self.learner,
-            self.connections,
-            self.metrics,
-            clock=self.clock,
-            new_id=DecisionIds(self.clock, bytes(6)),
-        )
+        self.lookups = Lookups()
+        new_id = DecisionIds(self.clock, entropy)
+        builder = Builder(self.path, self.routes, self.learner, self.connections, self.metrics, self.lookups, new_id)
+        self.table = Table(self.path, self.routes, builder, self.connections, self.learner, self.lookups, self._layers)
         self.service = RouterService(
             self.routes, lambda: self.table.handlers, self.learner, self.metrics, self.clock, "1.2.3"
         )
+
+    def _layers(self, name: str, config: Config) -> list[Layer]:
+        layers = [limited(config.routes[name].max_in_flight)]
+        return [*layers, logged(sys.stdout, self.clock)] if config.request_log else layers
 
     def has(self, *models: str) -> None:
         """Models that can be served."""
@@ -333,6 +369,24 @@ class FakeRouter:
         """Writes the file and serves it."""
         self.write(text)
         await self.table.load(parse_config(yaml.safe_load(self.path.read_text()), self.path))
+
+    async def reload(self) -> list[str]:
+        """Serves the file as it is now, as the process does."""
+        try:
+            changed = await self.table.load(read_config(self.path))
+        except ConfigError:
+            self.metrics.reloads.labels("refused").inc()
+            raise
+        self.metrics.reloads.labels("served").inc()
+        return changed
+
+    async def scrape(self) -> bytes:
+        return generate_latest(self.registry)
+
+    async def readiness(self) -> Readiness:
+        routes = self.routes.current
+        store = StoreState(self.learner.store_away_seconds, self.learner.decisions_waiting)
+        return readiness(routes, await ready_upstreams(routes), store, draining=self.service.draining)
 
     async def infer(self, route: str, *, rpc: Rpc | None = None, **more: Any) -> ModelInferResponse:
         """Asks a route as a client does."""

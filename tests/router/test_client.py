@@ -1,4 +1,4 @@
-"""The client library and the report, against a router on a real port."""
+"""The client library, against a router on a real port."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 import router as package
-from protos.errors import Unavailable
 from protos.grpc import GrpcApp
 from router.client import AsyncClient, Client, Earned
-from router.report import route_report
-from router.service import methods
+from router.edge.service import methods
 from tests.router.fakes import FakeRouter, router, settled
 from tests.router.serving import serving
 
@@ -91,9 +89,39 @@ async def test_an_async_client_does_the_same(fake: FakeRouter, address: str):
         assert refused.value.details() == "unknown route 'nope'; there are: credit"
 
 
-async def test_a_truth_that_is_not_given_is_not_sent():
+async def test_what_is_not_given_is_not_sent():
     assert not Earned("d", 1.0).message().HasField("truth")
     assert Earned("d", 1.0, truth=0.0).message().HasField("truth")
+    assert not Earned("d").message().HasField("reward")
+    assert Earned("d", 0.0).message().HasField("reward")
+
+
+async def test_feedback_is_streamed(fake: FakeRouter, address: str):
+    def talk() -> None:
+        with Client(address) as client:
+            decisions = [client.decide("credit").decision_id for _ in range(50)]
+            outcomes = list(client.reward_stream([*(Earned(each, 0.5) for each in decisions), Earned("nobody", 1.0)]))
+            assert [outcome.code for outcome in outcomes] == [0] * 50 + [5]
+            assert {tuple(outcome.counted) for outcome in outcomes[:50]} == {("reward",)}
+
+    await asyncio.to_thread(talk)
+
+
+async def test_streamed_feedback_is_acknowledged_while_more_is_to_come(fake: FakeRouter, address: str):
+    answered = asyncio.Event()
+
+    async def earned(decisions: list[str]) -> AsyncIterator[Earned]:
+        for decision in decisions:
+            yield Earned(decision, 0.5)
+            await answered.wait()
+            answered.clear()
+
+    async with AsyncClient(address) as client:
+        decisions = [(await client.decide("credit")).decision_id for _ in range(3)]
+        async for outcome in client.reward_stream(earned(decisions)):
+            assert outcome.code == 0
+            answered.set()
+        assert fake.store.outcomes(decisions).keys() == set(decisions)
 
 
 async def test_an_answer_carries_its_decision_as_recorded(fake: FakeRouter, address: str):
@@ -107,26 +135,3 @@ async def test_an_answer_carries_its_decision_as_recorded(fake: FakeRouter, addr
             recorded[answer.decision].arm,
             recorded[answer.decision].propensity,
         )
-
-
-async def test_the_report_shows_the_arms_and_what_they_earned(fake: FakeRouter, address: str):
-    decisions = [fake.routes.current["credit"].decide("", None)[0] for _ in range(10)]
-    async with AsyncClient(address) as client:
-        decided = [await client.decide("credit") for _ in decisions]
-        await client.rewards([Earned(each.decision_id, float(each.arm == "champion")) for each in decided])
-    await settled(fake.learner)
-    for _ in range(3):
-        fake.routes.current["credit"].guard.failed(1, probe=False)
-    fake.routes.guard_changed("credit")
-    report = await asyncio.to_thread(route_report, "credit", address)
-    first, header, champion, challenger = report.splitlines()
-    assert first.startswith("credit: EpsilonGreedy(epsilon=0.2, constant_plays=inf), version ")
-    assert header.split() == ["arm", "p", "share", "decisions", "rewards", "mean"]
-    n = sum(each.arm == "champion" for each in decided)
-    assert champion.split() == ["champion", "1.000", f"{n / 10:.1%}", str(n), str(n), "1.0000"]
-    assert challenger.split()[-2:] == ["left", "out"]
-
-
-async def test_a_report_that_cannot_be_made_says_what_the_router_said(address: str):
-    with pytest.raises(Unavailable, match=f"{address} answered: unknown route 'nope'; there are: credit"):
-        await asyncio.to_thread(route_report, "nope", address)

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from protos.rest import rest_app, v2_routes
-from router.admin import admin_routes
-from router.rest import croupier_routes
+from router.edge.admin import admin_routes
+from router.edge.rest import croupier_routes
 from tests.router.fakes import FakeRouter, router, settled
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,7 @@ def clients(fake: FakeRouter) -> Any:
 
 @pytest.fixture
 def operators(fake: FakeRouter) -> Any:
-    return rest_app(admin_routes(fake.service, fake.registry, fake.table.reload), max_body=100_000)
+    return rest_app(admin_routes(fake.scrape, fake.readiness, fake.reload), max_body=100_000)
 
 
 async def test_an_inference_its_decision_and_its_reward(fake: FakeRouter, clients: Any):
@@ -63,7 +63,10 @@ async def test_an_inference_its_decision_and_its_reward(fake: FakeRouter, client
 
     reward = {"decision_id": decision, "reward": 0.5, "metrics": {"pnl": -2}, "truth": 1}
     first = await ask(clients, "POST", "/v1/feedback", json=reward)
-    assert (first.status_code, first.json()) == (200, {"route": "credit", "arm": arm})
+    assert (first.status_code, first.json()) == (
+        200,
+        {"route": "credit", "arm": arm, "counted": ["reward", "pnl", "truth"]},
+    )
     second = await ask(clients, "POST", "/v1/feedback", json=reward)
     assert second.status_code == 409
     assert "the first one stands" in second.json()["error"]
@@ -76,7 +79,7 @@ async def test_a_batch_of_rewards(clients: Any):
     answer = await ask(clients, "POST", "/v1/feedback/batch", json={"items": items})
     assert answer.status_code == 200
     counted, unknown = answer.json()["outcomes"]
-    assert counted == {"code": 0, "message": "", "route": "credit", "arm": decided["arm"]}
+    assert counted == {"code": 0, "message": "", "route": "credit", "arm": decided["arm"], "counted": ["reward"]}
     assert unknown["code"] == 5
 
 
@@ -161,7 +164,8 @@ async def test_health(fake: FakeRouter, operators: Any):
 async def test_reload_serves_the_file_of_now_or_says_why_not(fake: FakeRouter, operators: Any):
     fake.write("routes: {momentum: {arms: {a: {model: forest}}}}")
     answer = await ask(operators, "POST", "/reload")
-    assert (answer.status_code, answer.json()) == (200, {"routes": ["momentum"]})
+    assert answer.status_code == 200
+    assert [line.partition(":")[0] for line in answer.json()["changed"]] == ["routes.credit", "routes.momentum"]
     fake.write("routes: {momentum: {}}")
     answer = await ask(operators, "POST", "/reload")
     assert answer.status_code == 422

@@ -13,10 +13,11 @@ from bandits import sampler
 from protos.errors import CallError, Code, DeadlineExceeded, InvalidArgument, UpstreamError
 from protos.messages import ModelInferResponse
 from protos.tensors import outputs_of
-from router.call import Call, Reply, Vector
-from router.config import EpsilonGreedyPolicy, Guard, SplitPolicy, ThompsonPolicy
-from router.errors import NotRecorded
-from router.route import Route, Routes
+from router.call import Call, Reply
+from router.config import EpsilonGreedyPolicy, Failover, Guard, SplitPolicy, ThompsonPolicy
+from router.errors import NoArmAllowed, NotRecorded
+from router.route import Route, Routes, permitted
+from tests.router.bench import p_of
 from tests.router.fakes import FakeClock, FakeLog, FakeUpstream, call_of, make_route
 
 pytestmark = pytest.mark.anyio
@@ -72,8 +73,8 @@ def test_what_is_logged_is_what_was_drawn_from(weights: list[float], unit: str, 
     policy = SplitPolicy(weights=dict(zip(upstreams, weights, strict=True)))
     route = make_route(Routes(), FakeLog(), upstreams, clock=FakeClock(), policy=policy, sticky=sticky)
     for _ in range(20):
-        decision, index = route.decide(unit, None)
-        p = route.probabilities()
+        decision, index = route.decide(call_of("credit", unit=unit))
+        p = np.array(p_of(route))
         assert decision.propensity == p[index]
         assert decision.arm == f"arm{index}"
         assert p.sum() == pytest.approx(1)
@@ -84,29 +85,34 @@ def test_what_is_logged_is_what_was_drawn_from(weights: list[float], unit: str, 
 @pytest.mark.parametrize("policy", [SplitPolicy(), EpsilonGreedyPolicy(epsilon=0.3), ThompsonPolicy()])
 def test_arms_get_their_shares(policy):
     route = Bench(policy=policy).route
-    counts = Counter(route.decide("", None)[0].arm for _ in range(4000))
+    counts = Counter(route.decide(call_of("credit"))[0].arm for _ in range(4000))
     assert counts["a"] == pytest.approx(2000, abs=5 * np.sqrt(1000))
 
 
 def test_a_decision_says_all_there_is_to_know():
     bench = Bench()
-    decision, _ = bench.route.decide("jane", np.array([0.5, -1.0]))
-    assert (decision.route, decision.unit, decision.context) == ("credit", "jane", (0.5, -1.0))
+    decision, index = bench.route.decide(call_of("credit", unit="jane"))
+    assert (decision.route, decision.unit, decision.context) == ("credit", "jane", None)
     assert (decision.time, decision.policy_version) == (bench.clock(), "nothing")
-    assert bench.route.decide("", None)[0].context is None
+    assert decision.probabilities == (0.999999, 0.000001)
+    assert (decision.propensity, decision.allowed) == (decision.probabilities[index], 0b11)
+    assert (decision.failed, decision.rule, decision.proposed, decision.prediction) == ((), "", None, None)
 
 
 def test_a_sticky_unit_keeps_its_arm_and_units_are_spread():
     route = Bench(policy=SplitPolicy(), sticky=True).route
-    first = {unit: route.decide(unit, None)[0].arm for unit in map(str, range(400))}
-    assert first == {unit: route.decide(unit, None)[0].arm for unit in first}
+    first = {unit: route.decide(call_of("credit", unit=unit))[0].arm for unit in map(str, range(400))}
+    assert first == {unit: route.decide(call_of("credit", unit=unit))[0].arm for unit in first}
     assert Counter(first.values())["a"] == pytest.approx(200, abs=50)
 
 
 def test_a_ramp_moves_only_units_that_it_must():
     before = Bench(policy=SplitPolicy(weights={"a": 90.0, "b": 10.0}), sticky=True).route
     after = Bench(policy=SplitPolicy(weights={"a": 80.0, "b": 20.0}), sticky=True).route
-    moves = Counter((before.decide(u, None)[0].arm, after.decide(u, None)[0].arm) for u in map(str, range(2000)))
+    moves = Counter(
+        (before.decide(call_of("credit", unit=u))[0].arm, after.decide(call_of("credit", unit=u))[0].arm)
+        for u in map(str, range(2000))
+    )
     assert moves["b", "a"] == 0
     assert moves["a", "b"] == pytest.approx(200, abs=70)
 
@@ -116,7 +122,7 @@ def test_routes_of_one_salt_choose_alike_and_others_independently():
         route = make_route(
             Routes(), FakeLog(), {"a": FakeUpstream(), "b": FakeUpstream()}, clock=FakeClock(), sticky=True, **settings
         )
-        return [route.decide(unit, None)[0].arm for unit in map(str, range(200))]
+        return [route.decide(call_of("credit", unit=unit))[0].arm for unit in map(str, range(200))]
 
     assert arms(name="one", salt="same") == arms(name="two", salt="same")
     assert arms(name="one") == arms(name="two", salt="one"), "without a salt it is the name"
@@ -128,7 +134,7 @@ def test_routes_of_one_salt_choose_alike_and_others_independently():
 def test_without_stickiness_or_a_unit_each_request_is_drawn_anew(sticky: bool):
     route = Bench(policy=SplitPolicy(), sticky=sticky).route
     unit = "" if sticky else "jane"
-    assert {route.decide(unit, None)[0].arm for _ in range(50)} == {"a", "b"}
+    assert {route.decide(call_of("credit", unit=unit))[0].arm for _ in range(50)} == {"a", "b"}
 
 
 # ------------------------------------------------------------------------------------------------------- the answer
@@ -186,12 +192,13 @@ async def test_a_request_sees_one_policy_from_start_to_end():
     assert after.propensity == 0.5
 
 
-async def test_a_call_that_failed_is_not_written_down_as_nobody_can_report_what_it_earned():
+async def test_a_call_that_failed_is_written_down_as_failed_since_its_arm_took_its_share_of_the_draws():
     bench = Bench()
     bench.a.fail(BROKEN)
     with pytest.raises(UpstreamError, match="it broke"):
         await bench.ask()
-    assert bench.log.decisions == []
+    (decision,) = bench.log.decisions
+    assert (decision.arm, decision.failed) == ("a", ("a",))
 
 
 async def test_a_strict_log_is_waited_for():
@@ -234,8 +241,8 @@ async def test_an_arm_left_out_moves_nobody_between_the_others():
     route = make_route(Routes(), FakeLog(), upstreams, clock=FakeClock(), sticky=True)
     without_a = replace(route, allowed=np.array([False, True, True]))
     units = [str(unit) for unit in range(500)]
-    before = [route.decide(unit, None)[0].arm for unit in units]
-    after = [without_a.decide(unit, None)[0].arm for unit in units]
+    before = [route.decide(call_of("credit", unit=unit))[0].arm for unit in units]
+    after = [without_a.decide(call_of("credit", unit=unit))[0].arm for unit in units]
     assert all(x == y for x, y in zip(before, after, strict=True) if x != "a")
 
 
@@ -366,20 +373,97 @@ async def test_a_route_that_was_removed_meanwhile_answers_its_calls():
     assert (await asked).parameters["arm"].string_param == "a"
 
 
-# ------------------------------------------------------------------------------------------------------ the contexts
+# ------------------------------------------------------------------------------------------------------- the failover
+
+AWAY = UpstreamError("down", Code.UNAVAILABLE, retry=True)
 
 
-async def test_the_context_reaches_policy_and_log():
-    bench = Bench()
-    seen: list[Vector | None] = []
-
-    def by_context(context, allowed):
-        seen.append(context)
-        return np.array([0.25, 0.75])
-
-    features = np.array([1.0, 2.0])
-    await replace(bench.route, fitted=by_context)(call_of("credit", context=features))
-    assert seen == [features]
+async def test_another_arm_answers_for_one_that_is_away():
+    bench = Bench(failover=Failover(attempts=1))
+    bench.a.fail(AWAY)
+    answer = await bench.ask()
+    assert answer.parameters["arm"].string_param == "b"
     (decision,) = bench.log.decisions
-    assert decision.context == (1.0, 2.0)
-    assert decision.propensity in (0.25, 0.75)
+    assert (decision.arm, decision.failed) == ("b", ("a",))
+    assert decision.propensity == answer.parameters["propensity"].double_param == 1.0
+    assert decision.probabilities == (0.999999, 0.000001), "what was drawn from at first"
+
+
+async def test_the_arm_that_stands_in_is_the_one_that_would_have_been_drawn_had_the_other_never_been():
+    upstreams = {name: FakeUpstream(name) for name in "abcd"}
+    log = FakeLog()
+    route = make_route(Routes(), log, upstreams, clock=FakeClock(), sticky=True, failover=Failover(attempts=3))
+    without_a = sampler("credit", list("abcd"))
+    for n in range(100):
+        unit = f"unit{n}"
+        first, _ = route.decide(call_of("credit", unit=unit))
+        upstreams[first.arm].fail(AWAY)
+        await route(call_of("credit", unit=unit))
+        p = np.array([name != first.arm for name in "abcd"]) / 3
+        decision = log.decisions[-1]
+        assert decision.arm == "abcd"[without_a(p, unit)]
+        assert decision.propensity == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"), [(AWAY, 0), (BROKEN, 1), (InvalidArgument("bad tensor"), 1), (DeadlineExceeded("late"), 1)]
+)
+async def test_only_what_may_pass_is_tried_elsewhere_and_only_where_that_is_asked_for(error: CallError, attempts: int):
+    bench = Bench(failover=Failover(attempts=attempts))
+    bench.a.fail(error)
+    with pytest.raises(type(error)):
+        await bench.ask()
+    assert not bench.b.calls
+
+
+async def test_what_nobody_answered_is_written_down_with_all_that_failed():
+    bench = Bench(failover=Failover(attempts=5))
+    bench.a.fail(AWAY)
+    bench.b.fail(AWAY)
+    with pytest.raises(UpstreamError, match="down"):
+        await bench.ask()
+    (decision,) = bench.log.decisions
+    assert decision.failed == ("a", "b")
+
+
+async def test_what_the_client_did_wrong_is_no_decision():
+    bench = Bench(failover=Failover(attempts=1))
+    bench.a.fail(InvalidArgument("bad tensor"))
+    with pytest.raises(InvalidArgument):
+        await bench.ask()
+    assert not bench.log.decisions
+
+
+# ----------------------------------------------------------------------------------- the champion and the apprentice
+
+
+def test_an_apprentice_looks_on_while_the_champion_answers():
+    route = Bench(champion="b", apprentice=True).route
+    for _ in range(20):
+        decision, index = route.decide(call_of("credit"))
+        assert (decision.arm, index, decision.propensity) == ("b", 1, 1.0)
+        assert decision.probabilities == (0.0, 1.0)
+        assert decision.proposed == (0.999999, 0.000001)
+
+
+async def test_an_apprentice_stands_in_for_a_champion_that_is_out():
+    bench = Bench(champion="a", apprentice=True)
+    await bench.leave_out_a()
+    decision, _ = bench.route.decide(call_of("credit"))
+    assert (decision.arm, decision.propensity, decision.proposed, decision.allowed) == ("b", 1.0, None, 0b10)
+
+
+# ------------------------------------------------------------------------------------------------------- permission
+
+
+def test_an_arm_that_is_switched_off_is_never_drawn_however_ill_the_others_are():
+    on, healthy = np.array([True, False, True]), np.array([False, True, False])
+    assert permitted(on, healthy).tolist() == [True, False, True], "health gives way where it would leave none"
+    assert permitted(on, np.array([True, True, False])).tolist() == [True, False, False]
+
+
+def test_a_route_that_is_switched_off_says_so():
+    off = np.zeros(2, dtype=np.bool_)
+    route = replace(Bench().route, switched_on=off, allowed=off)
+    with pytest.raises(NoArmAllowed, match="'credit' has no arm for this request: all of its arms are switched off"):
+        route.decide(call_of("credit"))

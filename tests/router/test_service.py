@@ -16,6 +16,7 @@ from protos.messages import (
     DescribeRouteRequest,
     FeedbackBatchRequest,
     FeedbackBatchResponse,
+    FeedbackOutcome,
     FeedbackRequest,
     FeedbackResponse,
     ListRoutesRequest,
@@ -38,8 +39,9 @@ from protos.messages import (
     ServerReadyResponse,
 )
 from protos.v2 import SERVICE as V2
+from router.call import REWARD, TRUTH
+from router.edge.service import MOST_ITEMS, methods
 from router.errors import AlreadyRewarded, BadReward, NotRecorded, UnknownDecision, UnknownRoute
-from router.service import MOST_ITEMS, methods
 from router.wire import SERVICE
 from tests.router.fakes import FakeRouter, FlakyStore, infer_request, router, settled
 
@@ -338,16 +340,19 @@ async def test_a_reward_is_counted_and_its_arm_told(fake: FakeRouter):
     request = FeedbackRequest(decision_id=told.decision_id, reward=2.5, metrics={"pnl": 7.0}, truth=1.0)
     answer = await ask(fake, SERVICE + "Feedback", request, FeedbackResponse)
     assert (answer.route, answer.arm) == ("credit", told.arm)
-    kept = fake.store.rewards([told.decision_id])[told.decision_id]
-    assert (kept.value, kept.metrics, kept.truth, kept.time) == (2.5, {"pnl": 7.0}, 1.0, fake.clock())
+    kept = fake.store.outcomes([told.decision_id])[told.decision_id]
+    assert {name: outcome.value for name, outcome in kept.items()} == {"reward": 2.5, "pnl": 7.0, "truth": 1.0}
+    assert {outcome.time for outcome in kept.values()} == {fake.clock()}
 
 
-async def test_a_truth_that_was_not_told_is_not_0(fake: FakeRouter):
-    for truth in (None, 0.0):
-        told = await decide(fake)
-        request = FeedbackRequest(decision_id=told.decision_id, truth=truth)
-        await ask(fake, SERVICE + "Feedback", request, FeedbackResponse)
-        assert fake.store.rewards([told.decision_id])[told.decision_id].truth == truth
+@pytest.mark.parametrize("said", [{REWARD: 0.0}, {TRUTH: 0.0}, {REWARD: 0.0, TRUTH: 0.0}])
+async def test_what_was_not_told_is_not_0(fake: FakeRouter, said: dict[str, Any]):
+    told = await decide(fake)
+    request = FeedbackRequest(decision_id=told.decision_id, **said)
+    answer = await ask(fake, SERVICE + "Feedback", request, FeedbackResponse)
+    assert list(answer.counted) == list(said)
+    kept = fake.store.outcomes([told.decision_id])[told.decision_id]
+    assert {name: outcome.value for name, outcome in kept.items()} == said
 
 
 async def test_a_reward_that_is_not_counted_is_an_error(fake: FakeRouter):
@@ -355,13 +360,14 @@ async def test_a_reward_that_is_not_counted_is_an_error(fake: FakeRouter):
     for request, error in [
         (FeedbackRequest(decision_id="nobody"), UnknownDecision),
         (FeedbackRequest(decision_id="x" * 10_000), UnknownDecision),
+        (FeedbackRequest(decision_id=told.decision_id), BadReward),
         (FeedbackRequest(decision_id=told.decision_id, reward=4.0), BadReward),
         (FeedbackRequest(decision_id=told.decision_id, metrics={"loss": 1.0}), BadReward),
     ]:
         with pytest.raises(error) as refused:
             await ask(fake, SERVICE + "Feedback", request, FeedbackResponse)
         assert len(refused.value.message) < 300
-    again = FeedbackRequest(decision_id=told.decision_id)
+    again = FeedbackRequest(decision_id=told.decision_id, reward=0.0)
     await ask(fake, SERVICE + "Feedback", again, FeedbackResponse)
     with pytest.raises(AlreadyRewarded, match="the first one stands"):
         await ask(fake, SERVICE + "Feedback", again, FeedbackResponse)
@@ -388,6 +394,56 @@ async def test_each_item_of_a_batch_has_its_outcome(fake: FakeRouter):
     assert [outcome.arm for outcome in answer.outcomes] == [one.arm, "", "", "", two.arm]
     assert [outcome.route for outcome in answer.outcomes] == ["credit", "", "", "", "credit"]
     assert [bool(outcome.message) for outcome in answer.outcomes] == [False, True, True, True, False]
+
+
+async def test_feedback_on_a_stream_is_answered_in_order_and_the_wrong_ones_end_nothing(fake: FakeRouter):
+    one, two = await decide(fake), await decide(fake)
+    items = [
+        FeedbackRequest(decision_id=one.decision_id, reward=1.0),
+        FeedbackRequest(decision_id="nobody", reward=1.0),
+        FeedbackRequest(decision_id=two.decision_id, metrics={"pnl": 1.0}),
+        FeedbackRequest(decision_id=one.decision_id, reward=2.0),
+        FeedbackRequest(decision_id=two.decision_id, reward=1.0, metrics={"pnl": 5.0}),
+    ]
+
+    async def bodies() -> AsyncIterator[bytes]:
+        yield b"\xff"
+        for item in items:
+            yield item.SerializeToString()
+
+    stream = methods(fake.service)[SERVICE + "FeedbackStream"]
+    assert isinstance(stream, Stream)
+    outcomes = [FeedbackOutcome.FromString(each) async for each in stream.handler(bodies(), Rpc([]))]
+    assert [(Code(each.code), list(each.counted)) for each in outcomes] == [
+        (Code.INVALID_ARGUMENT, []),
+        (Code.OK, ["reward"]),
+        (Code.NOT_FOUND, []),
+        (Code.OK, ["pnl"]),
+        (Code.ALREADY_EXISTS, []),
+        (Code.OK, ["reward"]),
+    ]
+
+
+async def test_while_the_store_is_away_a_stream_goes_on_and_says_so(tmp_path: Path):
+    store = FlakyStore()
+    async with router(tmp_path, ROUTES, "forest", "linear", store=store) as fake:
+        told = await decide(fake)
+        await settled(fake.learner)
+        asked: asyncio.Queue[FeedbackRequest | None] = asyncio.Queue()
+
+        async def bodies() -> AsyncIterator[bytes]:
+            while (item := await asked.get()) is not None:
+                yield item.SerializeToString()
+
+        outcomes = fake.service.feedback_stream(bodies())
+        item = FeedbackRequest(decision_id=told.decision_id, reward=1.0)
+        store.down = True
+        asked.put_nowait(item)
+        assert (await anext(outcomes)).code == Code.UNAVAILABLE
+        store.down = False
+        asked.put_nowait(item)
+        assert (await anext(outcomes)).arm == told.arm
+        await outcomes.aclose()
 
 
 async def test_a_batch_may_be_empty_and_must_not_be_endless(fake: FakeRouter):

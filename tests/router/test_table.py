@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from protos.errors import FailedPrecondition, ResourceExhausted, Unavailable
-from router.call import Reward
-from router.credit import REWARD
+from router.call import REWARD, Feedback
+from router.config import read_config
 from router.errors import ConfigError, UnknownRoute
 from router.stores import StoreError
-from tests.router.fakes import SOON, FakeRouter, FlakyStore, router, settled
+from tests.router.bench import p_of
+from tests.router.fakes import SOON, FakeRouter, FlakyStore, call_of, router, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,7 @@ MOMENTUM = """
 
 async def reload(fake: FakeRouter, text: str) -> None:
     fake.write(text)
-    await asyncio.wait_for(fake.table.reload(), SOON)
+    await asyncio.wait_for(fake.reload(), SOON)
 
 
 def outcome(fake: FakeRouter, name: str) -> float | None:
@@ -41,7 +42,7 @@ async def test_a_configuration_becomes_routes_that_answer(tmp_path: Path):
         assert list(fake.routes.current) == list(fake.table.handlers) == ["credit", "momentum"]
         assert (await fake.infer("momentum")).parameters["arm"].string_param in {"slow", "fast"}
         route = fake.routes.current["credit"]
-        assert route.probabilities().tolist() == [0.5, 0.5]
+        assert p_of(route) == [0.5, 0.5]
         assert route.allowed.tolist() == [True, True]
 
 
@@ -129,6 +130,7 @@ async def test_a_model_that_does_not_load_is_named_with_its_arm(tmp_path: Path):
         "store: sqlite:other.db",
         "flush_seconds: 3",
         "refresh_seconds: 3",
+        "workers: 3",
     ],
 )
 async def test_what_a_running_process_cannot_change_is_refused(tmp_path: Path, line: str):
@@ -144,7 +146,7 @@ async def test_the_folder_of_models_cannot_change_either(tmp_path: Path):
     async with router(tmp_path, CREDIT, "forest", "linear") as fake:
         fake.path.write_text(f"models: others\n{CREDIT}flush_seconds: 2")
         with pytest.raises(ConfigError, match="models, flush_seconds: cannot change"):
-            await fake.table.reload()
+            await fake.reload()
 
 
 async def test_arms_that_take_different_inputs_are_refused(tmp_path: Path):
@@ -193,18 +195,18 @@ async def test_a_store_that_does_not_answer_is_said_and_changes_nothing(tmp_path
 
 async def test_what_was_learnt_is_known_after_a_reload(tmp_path: Path):
     async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
-        decisions = [fake.routes.current["credit"].decide("", None)[0] for _ in range(20)]
+        decisions = [fake.routes.current["credit"].decide(call_of("credit"))[0] for _ in range(20)]
         for decision in decisions:
             fake.learner.record(decision)
-        await fake.learner.feedback([Reward(decision.id, float(decision.arm == "b"), 0.0) for decision in decisions])
+        await fake.learner.feedback([Feedback(decision.id, 0.0, float(decision.arm == "b")) for decision in decisions])
         await settled(fake.learner)
         before = fake.routes.current["credit"]
-        assert before.probabilities().tolist() == [0.0, 1.0]
+        assert p_of(before) == [0.0, 1.0]
         await reload(fake, CREDIT + MOMENTUM)
         after = fake.routes.current["credit"]
         assert after is not before
         assert after.version == before.version
-        assert after.probabilities().tolist() == [0.0, 1.0]
+        assert p_of(after) == [0.0, 1.0]
         assert fake.store.sums("credit")[REWARD, "b"][0] > 0
 
 
@@ -226,6 +228,22 @@ async def test_two_reloads_at_once_are_one_after_the_other(tmp_path: Path):
         assert list(fake.routes.current) == ["other"]
         closed = {model for model, upstream in fake.models.upstreams.items() if upstream.is_closed}
         assert closed == {"forest", "quick"}
+
+
+async def test_what_is_prepared_is_served_by_a_switch_and_closed_when_dropped(tmp_path: Path):
+    async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
+        fake.write(CREDIT + MOMENTUM)
+        await fake.table.prepare(read_config(fake.path))
+        assert list(fake.routes.current) == ["credit"]
+        await fake.table.drop()
+        assert fake.models.upstreams["quick"].is_closed
+        assert not fake.models.upstreams["linear"].is_closed
+        await fake.table.prepare(read_config(fake.path))
+        (changed,) = await fake.table.switch()
+        assert changed.startswith("routes.momentum: nothing -> ")
+        assert list(fake.routes.current) == ["credit", "momentum"]
+        await asyncio.wait_for(fake.table.prepare(read_config(fake.path)), SOON)
+        assert await fake.table.switch() == []
 
 
 async def test_the_only_arm_with_a_share_is_never_left_out(tmp_path: Path):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 
 from protos.errors import CallError, InvalidArgument, NotFound, Unimplemented
-from protos.grpc import Methods, Rpc
+from protos.grpc import Methods, Rpc, Stream
 from protos.messages import (
     DecideRequest,
     Decision,
     DescribeRouteRequest,
     FeedbackBatchRequest,
     FeedbackBatchResponse,
+    FeedbackOutcome,
     FeedbackRequest,
     FeedbackResponse,
     ListRoutesResponse,
@@ -25,10 +27,12 @@ from protos.messages import (
     parse,
 )
 from protos.v2 import v2_methods
-from router.call import Call, Handler, Reward, Vector
-from router.credit import REWARD, metric_layout
+from router.call import REWARD, Call, Feedback, Handler, Vector
+from router.edge.pipeline import pipelined
 from router.errors import StoreAway, UnknownRoute
-from router.learner import Learner
+from router.learning.counting import Verdict
+from router.learning.credit import metric_layout
+from router.learning.learner import Learner
 from router.metrics import Metrics
 from router.route import Route, Routes
 from router.stores import DECISIONS, StoreError
@@ -41,6 +45,9 @@ _LONGEST_UNIT = 1024
 
 MOST_ITEMS = 10_000
 """Rewards in one batch: more would keep the commit of everybody else's waiting."""
+
+MOST_STREAMED = 1000
+"""Feedback of one stream that is on its way to a commit."""
 
 
 class RouterService:
@@ -104,7 +111,7 @@ class RouterService:
             raise UnknownRoute(name, self._routes.current)
         if request.model_version:
             raise NotFound(f"route {name!r} has no versions; its arms may: leave model_version empty")
-        call = Call(name, request, body, _unit(request, rpc), None, rpc.metadata, rpc.deadline)
+        call = Call(name, request, body, _unit(request, rpc), rpc.metadata, rpc.deadline)
         reply = await handler(call)
         rpc.trailing += reply.metadata
         return reply.body
@@ -129,7 +136,8 @@ class RouterService:
     async def decide(self, request: DecideRequest) -> Decision:
         """Draws an arm for a client that calls the model itself."""
         route = self._route(request.route, "")
-        decision, _ = route.decide(_checked_unit(request.unit), None)
+        call = Call(route.name, ModelInferRequest(model_name=route.name), b"", _checked_unit(request.unit))
+        decision, _ = route.decide(call)
         await route.write_down(decision)
         arm = route.settings.arms[decision.arm]
         return Decision(
@@ -138,27 +146,34 @@ class RouterService:
             arm=decision.arm,
             propensity=decision.propensity,
             model=arm.model,
-            target=arm.target,
+            target=arm.where,
         )
 
     async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
-        """Counts a reward; returns when it is durable."""
-        (outcome,) = await self._learner.feedback([self._reward(request)])
-        if isinstance(outcome, CallError):
-            raise outcome
-        return FeedbackResponse(route=outcome.route, arm=outcome.arm)
+        """Counts what became of a decision; returns when it is durable."""
+        (verdict,) = await self._learner.feedback([self._feedback(request)])
+        if isinstance(verdict, CallError):
+            raise verdict
+        return FeedbackResponse(route=verdict.decision.route, arm=verdict.decision.arm, counted=verdict.names)
 
     async def feedback_batch(self, request: FeedbackBatchRequest) -> FeedbackBatchResponse:
-        """Counts many rewards in one commit; each item has its own outcome."""
+        """The same for many in one commit; each item has its own outcome."""
         if len(request.items) > MOST_ITEMS:
             raise InvalidArgument(f"items: at most {MOST_ITEMS} in a batch, got {len(request.items)}")
-        response = FeedbackBatchResponse()
-        for outcome in await self._learner.feedback([self._reward(item) for item in request.items]):
-            if isinstance(outcome, CallError):
-                response.outcomes.add(code=int(outcome.code), message=outcome.message)
-            else:
-                response.outcomes.add(route=outcome.route, arm=outcome.arm)
-        return response
+        verdicts = await self._learner.feedback([self._feedback(item) for item in request.items])
+        return FeedbackBatchResponse(outcomes=[_outcome(verdict) for verdict in verdicts])
+
+    def feedback_stream(self, bodies: AsyncIterator[bytes]) -> AsyncGenerator[FeedbackOutcome]:
+        """The same for as many as come, in order, `MOST_STREAMED` at a time. What is wrong with one ends no others."""
+
+        async def counted(body: bytes) -> FeedbackOutcome:
+            try:
+                (verdict,) = await self._learner.feedback([self._feedback(parse(FeedbackRequest, body))])
+            except CallError as error:
+                return _outcome(error)
+            return _outcome(verdict)
+
+        return pipelined(bodies, counted, most=MOST_STREAMED)
 
     def list_routes(self) -> ListRoutesResponse:
         """The names of all routes."""
@@ -180,11 +195,14 @@ class RouterService:
             reward_low=reward.low,
             reward_high=reward.high,
         )
-        for arm, allowed, p in zip(route.arms, route.allowed, route.probabilities(), strict=True):
+        probabilities = route.probabilities()
+        for index, (arm, allowed) in enumerate(zip(route.arms, route.allowed, strict=True)):
             settings = route.settings.arms[arm.name]
             shown = described.arms.add(
-                name=arm.name, model=settings.model, target=settings.target, allowed=bool(allowed), probability=p
+                name=arm.name, model=settings.model, target=settings.where, allowed=bool(allowed)
             )
+            if probabilities is not None:
+                shown.probability = probabilities[index]
             decisions = sums.get((DECISIONS, arm.name))
             shown.decisions = 0.0 if decisions is None else decisions[0]
             _fill(shown.reward, sums.get((REWARD, arm.name)))
@@ -200,9 +218,10 @@ class RouterService:
             raise NotFound(f"route {name!r} has no versions; its arms may: leave the version empty")
         return route
 
-    def _reward(self, request: FeedbackRequest) -> Reward:
+    def _feedback(self, request: FeedbackRequest) -> Feedback:
+        reward = request.reward if request.HasField("reward") else None
         truth = request.truth if request.HasField("truth") else None
-        return Reward(request.decision_id, request.reward, self._clock(), dict(request.metrics), truth)
+        return Feedback(request.decision_id, self._clock(), reward, dict(request.metrics), truth)
 
 
 def methods(service: RouterService) -> Methods:
@@ -217,6 +236,11 @@ def methods(service: RouterService) -> Methods:
     async def feedback_batch(body: bytes, _rpc: Rpc) -> bytes:
         return (await service.feedback_batch(parse(FeedbackBatchRequest, body))).SerializeToString()
 
+    async def feedback_stream(bodies: AsyncIterator[bytes], _rpc: Rpc) -> AsyncGenerator[bytes, None]:
+        async with aclosing(service.feedback_stream(bodies)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome.SerializeToString()
+
     async def list_routes(_body: bytes, _rpc: Rpc) -> bytes:
         return service.list_routes().SerializeToString()
 
@@ -228,9 +252,16 @@ def methods(service: RouterService) -> Methods:
         SERVICE + "Decide": decide,
         SERVICE + "Feedback": feedback,
         SERVICE + "FeedbackBatch": feedback_batch,
+        SERVICE + "FeedbackStream": Stream(feedback_stream),
         SERVICE + "ListRoutes": list_routes,
         SERVICE + "DescribeRoute": describe,
     }
+
+
+def _outcome(verdict: Verdict) -> FeedbackOutcome:
+    if isinstance(verdict, CallError):
+        return FeedbackOutcome(code=int(verdict.code), message=verdict.message)
+    return FeedbackOutcome(route=verdict.decision.route, arm=verdict.decision.arm, counted=verdict.names)
 
 
 def _unit(request: ModelInferRequest, rpc: Rpc) -> str:

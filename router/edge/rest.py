@@ -16,16 +16,26 @@ from protos.errors import InvalidArgument
 from protos.messages import (
     DecideRequest,
     DescribeRouteRequest,
+    EvaluateRequest,
+    EventsRequest,
+    ExplainRequest,
     FeedbackBatchRequest,
     FeedbackRequest,
     ListRoutesRequest,
     ListRoutesResponse,
+    PutFeaturesRequest,
+    ReportRequest,
+    SwitchArmRequest,
 )
-from router.service import RouterService
+from router.answers.service import AnswerService
+from router.edge.feature_service import FeatureService
+from router.edge.service import RouterService
+from router.edge.switch_service import SwitchService
 
 M = TypeVar("M", bound=Message)
 
 _LONGEST = 300  # characters of protobuf's own words
+_FLAGS = {"true": True, "false": False}  # of a query; protobuf reads numbers out of texts, but not these
 
 
 def croupier_routes(service: RouterService) -> list[Route]:
@@ -46,9 +56,31 @@ def croupier_routes(service: RouterService) -> list[Route]:
     ]
 
 
+def feature_routes(service: FeatureService) -> list[Route]:
+    """The paths of the feature tables."""
+    return [Route("/v1/features/{table}", _json(PutFeaturesRequest, service.put), methods=["POST"])]
+
+
+def switch_routes(service: SwitchService) -> list[Route]:
+    """The path of the switches."""
+    return [Route("/v1/routes/{route}/switch", _json(SwitchArmRequest, service.switch), methods=["POST"])]
+
+
+def answer_routes(service: AnswerService) -> list[Route]:
+    """The paths of what people ask about routes."""
+    routes = "/v1/routes/{route}"
+    return [
+        Route(f"{routes}/report", _json(ReportRequest, service.report), methods=["GET"]),
+        Route(f"{routes}/evaluate", _json(EvaluateRequest, service.evaluate), methods=["POST"]),
+        Route(f"{routes}/events", _json(EventsRequest, service.events), methods=["GET"]),
+        Route("/v1/decisions/{decision_id}", _json(ExplainRequest, service.explain), methods=["GET"]),
+    ]
+
+
 def _json(kind: type[M], answer: Callable[[M], Awaitable[Message]]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        fields = await _object(request) | request.path_params
+        asked = {name: _FLAGS.get(value, value) for name, value in request.query_params.items()}
+        fields = await _object(request) | asked | request.path_params
         try:
             message = json_format.ParseDict(fields, kind())
         except (json_format.ParseError, OverflowError) as error:  # OverflowError: an integer that no float64 can hold

@@ -1,0 +1,145 @@
+/** The arms of a route: how they stand, what they get, and what they earn. */
+
+import { axisOf, bar, colour, whisker } from "./charts.js";
+import { html } from "./elements.js";
+import { count, duration, estimate, eValue, known, percent, significant, UNKNOWN } from "./numbers.js";
+import { badge, facts, row, small, table } from "./pieces.js";
+
+const KINDS = { serving: "good", failing: "warn", off: "bad", ejected: "bad" };
+
+/** The panel. `calls` are those that each arm answered, by status; `readiness`, where it is known, is the route's. */
+export function armsPanel(report, calls, readiness) {
+  const arms = report.arms;
+  const axes = {
+    mean: axisOf(arms.map((arm) => arm.mean)),
+    lift: axisOf(arms.map((arm) => arm.lift), { zero: true }),
+  };
+  const champion = arms.find((arm) => arm.name === report.champion);
+  const columns = [
+    "Arm",
+    "State",
+    "Traffic",
+    ["Mean reward", ends(axes.mean)],
+    [`Lift over ${report.champion}`, ends(axes.lift)],
+    "Best",
+    "Latency",
+  ];
+  const rows = arms.map((arm, index) => {
+    const isReady = readiness?.arms[arm.name]?.ready ?? true;
+    return armRow(report, arm, index, { axes, champion, calls: calls.get(arm.name), isReady });
+  });
+  const level = significant(100 - 100 * report.alpha, 4);
+  return [
+    html("h2", { id: "arms-title" }, "Arms"),
+    table("Arms", columns, rows),
+    html(
+      "p",
+      { class: "aside" },
+      `Intervals hold together at ${level} %, however often one looks. `,
+      report.best_by ? `“Best” is told from ${report.best_by}.` : "",
+    ),
+  ];
+}
+
+function armRow(report, arm, index, { axes, champion, calls, isReady }) {
+  const isChampion = arm.name === report.champion;
+  return row(arm.name, name(arm, index, isChampion), [
+    ["State", state(arm, isReady), switchButton(arm)],
+    [
+      "Traffic",
+      html("span", { class: "figure" }, percent(arm.share)),
+      bar(arm.share, { name: colour(index), mark: arm.probability }),
+      small(`${count(arm.decisions)} decisions`),
+      known(arm.probability) !== null && small(`drawn now: ${percent(arm.probability)}`),
+    ],
+    ["Mean reward", ...mean(arm, axes.mean, champion)],
+    ["Lift", ...(isChampion ? [small("the champion itself")] : lift(arm, axes.lift))],
+    ["Best", ...best(arm)],
+    ["Latency", ...latency(arm, calls)],
+  ]);
+}
+
+function name(arm, index, isChampion) {
+  return [
+    html("span", { class: `swatch ${colour(index)}` }),
+    html("span", { class: "name" }, arm.name),
+    isChampion && html("span", { class: "tag" }, "champion"),
+    (arm.target || arm.model !== arm.name) && small(arm.target ? `${arm.model} at ${arm.target}` : arm.model),
+    known(arm.cost) !== null && small(`costs ${significant(arm.cost)} a decision`),
+  ];
+}
+
+function state(arm, isReady) {
+  return [
+    badge(arm.state || "unknown", KINDS[arm.state] ?? "warn"),
+    !isReady && small("its model is not ready"),
+    !arm.allowed && arm.state === "serving" && small("not drawn now"),
+    arm.why && small(arm.why),
+  ];
+}
+
+function switchButton(arm) {
+  const on = arm.state === "off" || arm.state === "ejected";
+  const does = on ? "Switch on" : "Switch off";
+  const label = `${does} arm ${arm.name}`;
+  const asks = { "data-do": "switch", "data-arm": arm.name, "data-on": String(on) };
+  return html("button", { type: "button", class: on ? null : "risky", "aria-label": label, ...asks }, `${does}…`);
+}
+
+function mean(arm, axis, champion) {
+  const { value, range } = estimate(arm.mean);
+  const matured = known(arm.matured) === null ? "" : `, ${percent(arm.matured)} of those due`;
+  return [
+    html("span", { class: "figure" }, value),
+    axis && whisker(arm.mean, axis, { reference: champion?.mean?.value }),
+    range && small(range),
+    small(`${count(arm.rewards)} rewards${matured}`),
+  ];
+}
+
+function lift(arm, axis) {
+  const { value, range } = estimate(arm.lift, { sign: true });
+  const [low, high] = [known(arm.lift?.low), known(arm.lift?.high)];
+  if (low === null || high === null) {
+    return [small(`not told yet, from ${count(arm.compared)} decisions`)];
+  }
+  const [kind, verdict] = low > 0 ? ["better", "better"] : high < 0 ? ["worse", "worse"] : ["open", "not told apart"];
+  return [
+    html("span", { class: "figure" }, value, html("span", { class: `verdict ${kind}` }, verdict)),
+    axis && whisker(arm.lift, axis, { kind, reference: 0 }),
+    small(range),
+    small(`e-value ${eValue(arm.log_e_value)}, ${count(arm.compared)} decisions`),
+  ];
+}
+
+function best(arm) {
+  if (known(arm.best) === null) {
+    return [html("span", { class: "figure" }, UNKNOWN)];
+  }
+  return [html("span", { class: "figure" }, percent(arm.best)), bar(arm.best)];
+}
+
+function latency(arm, calls) {
+  const failed = Object.entries(calls ?? {}).filter(([code, n]) => code !== "OK" && n > 0);
+  const quantiles = arm.latency.map((each) => [`${significant(100 * each.quantile)} %`, atMost(each)]);
+  return [
+    quantiles.length > 0 ? html("dl", { class: "quantiles" }, facts(quantiles)) : small("no calls yet"),
+    failed.length > 0 && small(failed.map(([code, n]) => `${count(n)} ${code}`).join(", ")),
+  ];
+}
+
+function atMost(quantile) {
+  return known(quantile.at_most) === null ? "off the scale" : `≤ ${duration(quantile.at_most)}`;
+}
+
+function ends(axis) {
+  return (
+    axis &&
+    html(
+      "span",
+      { class: "ends", "aria-hidden": "true" },
+      html("span", {}, significant(axis.low)),
+      html("span", {}, significant(axis.high)),
+    )
+  );
+}

@@ -1,0 +1,1 @@
+"""What clients and operators ask over gRPC and REST, and who of them may."""
