@@ -34,6 +34,7 @@ lint: $(READY) ## ruff, mypy --strict, import-linter, generated code fresh
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m protos.generate --check
+	@$(BIN)/python -m router.config.reference --check
 
 bench: $(PEERS) ## every benchmark, one table, beside its peers
 	@$(BIN)/python -m benchmarks

@@ -62,12 +62,30 @@ class FeedbackOutcome(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., route: _Optional[str] = ..., arm: _Optional[str] = ..., counted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DecideRequest(_message.Message):
-    __slots__ = ("route", "unit")
+    __slots__ = ("route", "unit", "numbers", "texts")
+    class NumbersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class TextsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     route: str
     unit: str
-    def __init__(self, route: _Optional[str] = ..., unit: _Optional[str] = ...) -> None: ...
+    numbers: _containers.ScalarMap[str, float]
+    texts: _containers.ScalarMap[str, str]
+    def __init__(self, route: _Optional[str] = ..., unit: _Optional[str] = ..., numbers: _Optional[_Mapping[str, float]] = ..., texts: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("decision_id", "route", "arm", "propensity", "model", "target")

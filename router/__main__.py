@@ -16,7 +16,9 @@ from typing import NoReturn
 from protos.errors import CallError
 from router.answers.commands import add_commands, answer
 from router.config import read_config
-from router.stores import StoreError
+from router.context.rules import check_rules
+from router.errors import UnknownRoute
+from router.stores import StoreError, open_store
 
 OTHERS = {"runtime": "runtime", "export": "runtime.export"}
 """Commands that are programs of their own, by module."""
@@ -35,6 +37,10 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("runtime", help="serve a folder of models")
     commands.add_parser("export", help="make a model's folder of a PyTorch module")
     add_commands(commands)
+    log = commands.add_parser("export-log", help="write down all decisions of a route: JSON lines, or Parquet")
+    log.add_argument("config", type=Path)
+    log.add_argument("route")
+    log.add_argument("--parquet", type=Path, metavar="FILE")
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in OTHERS:
         _become(OTHERS[argv[0]], argv[1:])  # as they are: argparse would move options behind words
@@ -47,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
             return _check(arguments.config)
         if arguments.command == "key":
             return _key()
+        if arguments.command == "export-log":
+            return _export_log(arguments)
         return _answer(arguments)
     except (CallError, StoreError, OSError) as error:
         print(f"croupier: {error}", file=sys.stderr)
@@ -75,8 +83,6 @@ def _serve(path: Path) -> int:
 
 
 def _check(path: Path) -> int:
-    from router.context.rules import check_rules
-
     config, failed = read_config(path), False
     for name, route in config.routes.items():
         print(f"{name}: {', '.join(route.arms)} by {type(route.policy).__struct_config__.tag}")
@@ -87,6 +93,26 @@ def _check(path: Path) -> int:
         return 1
     print(f"{path} is right; next: croupier serve {path}")
     return 0
+
+
+def _export_log(arguments: argparse.Namespace) -> int:
+    from router.export import export, whole_file
+
+    config = read_config(arguments.config)
+    route = config.routes.get(arguments.route)
+    if route is None:
+        raise UnknownRoute(arguments.route, config.routes)
+    store = open_store(config.store)
+    try:
+        if arguments.parquet is None:
+            export(store, arguments.route, "jsonl", sys.stdout.buffer, metrics=list(route.metrics))
+            return 0
+        with whole_file(arguments.parquet) as out:
+            count = export(store, arguments.route, "parquet", out, metrics=list(route.metrics))
+        print(f"{count} decisions are in {arguments.parquet}", file=sys.stderr)
+        return 0
+    finally:
+        store.close()
 
 
 def _key() -> int:

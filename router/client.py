@@ -106,9 +106,9 @@ class Client:
         request = _request(route, inputs, unit, parameters or {})
         return _answer(self._call(V2 + "ModelInfer", request, ModelInferResponse))
 
-    def decide(self, route: str, *, unit: str = "") -> Decision:
-        """Asks which arm to use, without inferring."""
-        return self._call(SERVICE + "Decide", DecideRequest(route=route, unit=unit), Decision)
+    def decide(self, route: str, *, unit: str = "", context: Mapping[str, float | str] | None = None) -> Decision:
+        """Asks which arm to use, without inferring; `context` are features of the route by name."""
+        return self._call(SERVICE + "Decide", _decide(route, unit, context or {}), Decision)
 
     def reward(
         self,
@@ -214,9 +214,9 @@ class AsyncClient:
         request = _request(route, inputs, unit, parameters or {})
         return _answer(await self._call(V2 + "ModelInfer", request, ModelInferResponse))
 
-    async def decide(self, route: str, *, unit: str = "") -> Decision:
-        """Asks which arm to use, without inferring."""
-        return await self._call(SERVICE + "Decide", DecideRequest(route=route, unit=unit), Decision)
+    async def decide(self, route: str, *, unit: str = "", context: Mapping[str, float | str] | None = None) -> Decision:
+        """Asks which arm to use, without inferring; `context` are features of the route by name."""
+        return await self._call(SERVICE + "Decide", _decide(route, unit, context or {}), Decision)
 
     async def reward(
         self,
@@ -306,6 +306,12 @@ class AsyncClient:
 
 def _metadata(key: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {key}"),) if key else ()
+
+
+def _decide(route: str, unit: str, context: Mapping[str, float | str]) -> DecideRequest:
+    texts = {name: value for name, value in context.items() if isinstance(value, str)}
+    numbers = {name: value for name, value in context.items() if not isinstance(value, str)}
+    return DecideRequest(route=route, unit=unit, numbers=numbers, texts=texts)
 
 
 def _request(

@@ -105,14 +105,15 @@ class Route:
         """How likely each arm is to be drawn now; None where that is another matter for each request."""
         return None if self.reads_context else self.fitted(None, self.allowed)
 
-    def decide(self, call: Call) -> tuple[Decision, int]:
-        """Draws an arm for a call; returns the decision and the arm's index.
+    def decide(self, call: Call, context: Context | None = None) -> tuple[Decision, int]:
+        """Draws an arm for a call; returns the decision and the arm's index. Without a context, the call's is read.
 
         Raises InvalidArgument for a context that cannot be read, and NoArmAllowed.
         """
         decision_id, now = self.new_id()
         mask, rule = self.allowed, ""
-        context = NOTHING_KNOWN if self.encoder is None else self.encoder(call, self.lookups.current)
+        if context is None:
+            context = NOTHING_KNOWN if self.encoder is None else self.encoder(call, self.lookups.current)
         if self.rules is not None:
             ruling, rule = self.rules(context.values, call.unit, call.metadata, now)
             if rule:

@@ -28,6 +28,7 @@ from router.call import Layer
 from router.config import Config, Tls, read_config
 from router.context.lookups import Lookups
 from router.dashboard import dashboard_routes
+from router.dashboard.origin import own_pages
 from router.edge.access import Access, guarded
 from router.edge.admin import admin_routes
 from router.edge.feature_service import FeatureService, feature_methods
@@ -141,8 +142,8 @@ class Router:
         if self._crew is not None and self._workers is not None:
             await self._crew.join(self._workers.do, self._registry)
         await serve(
-            Listener(guarded(one_port(grpc, rest), self._access), binds[0], tls=_certificate(config.tls)),
-            Listener(guarded(admin, self._access), binds[1], tls=_certificate(config.admin_tls)),
+            Listener(guarded(one_port(grpc, own_pages(rest)), self._access), binds[0], tls=_certificate(config.tls)),
+            Listener(guarded(own_pages(admin), self._access), binds[1], tls=_certificate(config.admin_tls)),
             started=lambda addresses: started(*addresses),
             stopping=self._drain,
             reload=self._reload_on_signal,

@@ -22,7 +22,7 @@ class TensorSpec:
     name: str
     datatype: str
     shape: tuple[int, ...]
-    parameters: Mapping[str, Any] = field(default=NOTHING, compare=False)
+    parameters: Mapping[str, Any] = field(default_factory=lambda: NOTHING, compare=False)
 
     def __str__(self) -> str:
         return f"{self.datatype} {list(self.shape)}"

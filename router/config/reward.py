@@ -118,7 +118,7 @@ class Metric(Struct, frozen=True):
     """A business value that clients report beside the reward."""
 
     unit: str  # for people, such as GBP
-    better: Literal["higher", "lower"] = "higher"
+    better: Literal["higher", "lower"] = "higher"  # which end is the good one
 
 
 def check_metrics(metrics: Collection[str]) -> None:

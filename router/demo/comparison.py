@@ -110,7 +110,9 @@ def in_words(rival: Rival, *, looks: int) -> str:
         verdict = f"Contextual routing did {'better' if mean > 0 else 'worse'}, and not by chance"
     else:
         verdict = "Not told apart"
-    return f"Against {rival.name}: {verdict}; of 1000 forecasts, {1e3 * (mean - half):+.0f} to {1e3 * (mean + half):+.0f}."
+    return (
+        f"Against {rival.name}: {verdict}; of 1000 forecasts, {1e3 * (mean - half):+.0f} to {1e3 * (mean + half):+.0f}."
+    )
 
 
 def off_policy(judged: Evaluation, earned: NDArray[np.float64]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -14,28 +15,28 @@ from bandits.anytime.rates import rate_interval
 from protos.messages import RouteDescription
 from router.client import AsyncClient
 from router.demo.replay import Replay, Replayed
-from router.demo.service import ROUTE
+from router.demo.routes import PLAIN
 from runtime.finance import Samples
 
 _SECONDS = 0.25
 _BAR = 24
 
 
-async def watched(target: str, samples: Samples, console: Console) -> Replayed:
-    """Replays `samples` under a live table."""
+async def watched(target: str, samples: Samples, console: Console) -> Mapping[str, Replayed]:
+    """Replays `samples` under a live table of the plain route; what came of it, by route."""
     replay = Replay(target, samples)
     running = asyncio.create_task(replay.run())
     async with AsyncClient(target) as operator:
         with Live(console=console, auto_refresh=False) as live:
             while not running.done():
                 await asyncio.wait([running], timeout=_SECONDS)
-                live.update(_table(await operator.describe(ROUTE), replay), refresh=True)
+                live.update(_table(await operator.describe(PLAIN), replay), refresh=True)
     console.print()
     return await running
 
 
 def _table(described: RouteDescription, replay: Replay) -> Table:
-    done = replay.done
+    done = replay.done[PLAIN]
     seconds = done.seconds[np.isfinite(done.seconds)]
     pace = (
         f"p50 {np.median(seconds) * 1e3:.1f} ms, p99 {np.quantile(seconds, 0.99) * 1e3:.1f} ms" if len(seconds) else ""

@@ -18,7 +18,7 @@ from runtime.finance.export import Exported
 from runtime.finance.features import NAMES, WINDOW
 
 KNOWN = {"day": "range_1", "week": "range_5", "month": "range_22"}
-"""What a route may know, by column of the models: the day's, the week's and the month's range, ln over the year's median.
+"""What a route may know, by column of the models: the range of the day, week and month, ln over the year's median.
 
 Corsi's three horizons (2009, doi:10.1093/jjfinec/nbp001), taken as they are: no choice was made by their worth here.
 """

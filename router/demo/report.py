@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bandits.anytime.rates import rate_interval
-from protos.messages import RouteDescription
+from protos.messages import Evaluation, RouteDescription
+from router.demo.comparison import SIGNIFICANT, print_comparison
 from router.demo.replay import Replayed
+from router.demo.routes import PLAIN, ROUTES
 from runtime.finance import Samples, performance, results_bps
 from runtime.finance.evaluation import Z95, Difference, correct, paired, score
 from runtime.finance.strategy import COST_BPS, REDUCED
 
-_SIGNIFICANT = 0.05
 _TICKS = " ▁▂▃▄▅▆▇█"
 _BUCKETS = 40
 
@@ -25,11 +27,18 @@ _BUCKETS = 40
 def print_report(
     console: Console,
     samples: Samples,
-    done: Replayed,
+    everywhere: Mapping[str, Replayed],
     described: RouteDescription,
     hindsight: Mapping[str, NDArray[np.float32]],
+    picked: str,
+    judged: Evaluation,
 ) -> None:
-    """Prints the end report. `hindsight` is what each arm would have answered on every row [n] of `samples`."""
+    """Prints the end report: of the plain route, and then of all beside each other.
+
+    `hindsight` is what each arm would have answered on every row [n] of `samples`, `picked` the arm to choose before
+    the first of them, `judged` what the plain route's log says about the contextual policy.
+    """
+    done = everywhere[PLAIN]
     ok = done.answered
     if not ok.any():
         console.print(f"Nothing was answered, so there is nothing to report: {dict(done.errors)}.")
@@ -46,18 +55,22 @@ def print_report(
         console.print(f"  {name:<14}{_over_time(done, name)}", highlight=False)
     console.rule("The policy")
     _print_policy(console, seen, done.probability[ok].astype(np.float32), right, by_arm)
+    console.rule("Does it pay to know the day?")
+    print_comparison(console, samples, everywhere, hindsight, picked, judged)
     console.rule("The business")
-    console.print(_business(samples, done))
+    console.print(_business(samples, everywhere))
     console.print(
         f"Held in full before a day forecast calm, {REDUCED:.0%} before a rough one; a turnover costs {COST_BPS:g} bp."
     )
     _print_edge(console, samples, done)
     console.rule("The service")
-    seconds = done.seconds[ok] * 1e3
+    seconds = np.concatenate([each.seconds[each.answered] for each in everywhere.values()]) * 1e3
     p50, p99 = np.quantile(seconds, [0.5, 0.99])
+    errors = sum((each.errors for each in everywhere.values()), Counter[str]())
+    rewards = sum(each.rewards for each in everywhere.values())
     console.print(
-        f"{len(seconds)} forecasts, {done.rewards} rewards, each a day late and committed before it was acknowledged.\n"
-        f"Answer at the client: p50 {p50:.1f} ms, p99 {p99:.1f} ms. Errors: {dict(done.errors) or 'none'}."
+        f"{len(seconds)} forecasts, {rewards} rewards, each a day late and committed before it was acknowledged.\n"
+        f"Answer at the client, six at once: p50 {p50:.1f} ms, p99 {p99:.1f} ms. Errors: {dict(errors) or 'none'}."
     )
 
 
@@ -81,7 +94,7 @@ def _arms(done: Replayed, described: RouteDescription, by_arm: Mapping[str, NDAr
 
 def _intervals(described: RouteDescription) -> dict[str, tuple[float, float]]:
     """By arm, low and high of its mean reward: all of them hold together, at 95 %."""
-    alpha = _SIGNIFICANT / len(described.arms)
+    alpha = SIGNIFICANT / len(described.arms)
     return {arm.name: rate_interval(arm.reward.sum, arm.reward.n, alpha=alpha) for arm in described.arms}
 
 
@@ -126,7 +139,7 @@ def _print_policy(
 def _said(difference: Difference) -> str:
     half = Z95 * difference.error
     interval = f"{difference.mean:+.4f} (95 %: {difference.mean - half:+.4f} to {difference.mean + half:+.4f})"
-    verdict = "significant" if difference.p < _SIGNIFICANT else "NOT significant: chance alone could do this"
+    verdict = "significant" if difference.p < SIGNIFICANT else "NOT significant: chance alone could do this"
     return f"{interval}, {verdict} (p = {difference.p:.2g})"
 
 
@@ -145,11 +158,12 @@ def _held(samples: Samples) -> NDArray[np.float64]:
     return result
 
 
-def _business(samples: Samples, done: Replayed) -> Table:
+def _business(samples: Samples, everywhere: Mapping[str, Replayed]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for column in ("position", "bp a day", "volatility", "Sharpe", "max drawdown"):
         table.add_column(column, justify="left" if column == "position" else "right")
-    for name, result in (("timed by the route", done.result_bps), ("buy and hold", _held(samples))):
+    results = {f"timed by the {ROUTES[route]}": done.result_bps for route, done in everywhere.items()}
+    for name, result in {**results, "buy and hold": _held(samples)}.items():
         shown = performance(_daily(samples, result))
         table.add_row(
             name,
@@ -163,4 +177,6 @@ def _business(samples: Samples, done: Replayed) -> Table:
 
 def _print_edge(console: Console, samples: Samples, done: Replayed) -> None:
     ours, held = _daily(samples, done.result_bps), _daily(samples, _held(samples))
-    console.print(f"Timed minus held, bp a day: {_said(paired(ours, held, np.unique(samples.day)))}.")
+    console.print(
+        f"Timed by the {ROUTES[PLAIN]} minus held, bp a day: {_said(paired(ours, held, np.unique(samples.day)))}."
+    )

@@ -45,7 +45,7 @@ _CHOICE = {
 
 _HEADER = """\
 # Written by `make demo`. Constants of the context are those of the training years, 2000-2008.
-# The plain route reads the context too: not to choose, but so that its log can say what a policy that reads it would do.
+# The plain route reads the context too: not to choose, but for its log to say what a policy that reads it would do.
 """
 
 

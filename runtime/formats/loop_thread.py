@@ -82,8 +82,9 @@ async def until(end: asyncio.Event, items: AsyncIterator[T]) -> AsyncGenerator[T
     try:
         while True:
             item: asyncio.Future[T | None] = asyncio.ensure_future(anext(items, None))
+            both: list[asyncio.Future[Any]] = [item, ended]
             try:
-                await asyncio.wait({item, ended}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if not item.done() or (each := item.result()) is None:
                     return
             finally:

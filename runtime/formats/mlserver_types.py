@@ -125,7 +125,7 @@ def fill(response: ModelInferResponse, answer: types.InferenceResponse, *, raw: 
 
 
 def tell_of(message: Any, theirs: Any) -> None:
-    """Gives a message the parameters of what it is made from. Headers are none, as the protocol has no word for them."""
+    """Gives a message the parameters of what it is made from, but headers, for which the protocol has no word."""
     if theirs.parameters:
         tell(message.parameters, theirs.parameters.model_dump())
 

@@ -85,6 +85,8 @@ async def test_a_stranger_is_told_how_to_say_who_it_is():
         ("GET", "/v2/health/ready", None),
         ("POST", "/inference.GRPCInferenceService/ServerLive", None),
         ("GET", "/ready", None),
+        ("GET", "/dashboard/page.js", None),
+        ("GET", "/", None),
         ("POST", "/v2/models/r/infer", "infer"),
         ("POST", "/v2/models/r/versions/1/infer", "infer"),
         ("POST", INFER, "infer"),

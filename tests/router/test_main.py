@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from router.__main__ import main
+from router.call import Batch, Credit, Decision, Outcome
+from router.stores import open_store
 from tests.router.test_config import SMALL
 
 
@@ -73,3 +77,23 @@ def test_the_runtimes_arguments_are_handed_over_in_their_order(monkeypatch: pyte
     with pytest.raises(Replaced) as handed:
         main(["runtime", *rest])
     assert handed.value.args == (sys.executable, [sys.executable, "-m", "runtime", *rest])
+
+
+def test_the_log_of_a_route_is_exported(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]):
+    path = tmp_path / "routes.yaml"
+    path.write_text(SMALL + "store: sqlite:log.db")
+    store = open_store(f"sqlite:{tmp_path / 'log.db'}")
+    store.commit(Batch([Decision("d1", "r", "a", 0.5, 1.0, "v")], [Credit(Outcome("d1", "reward", 1.0, 2.0))]))
+    store.close()
+    assert main(["export-log", str(path), "r"]) == 0
+    (line,) = capfdbinary.readouterr().out.splitlines()
+    told = json.loads(line)
+    assert (told["decision"], told["arm"], told["reward"]) == ("d1", "a", 1.0)
+    assert main(["export-log", str(path), "nobody"]) == 1
+    assert b"unknown route 'nobody'" in capfdbinary.readouterr().err
+
+
+def test_a_key_is_printed_with_what_the_configuration_has_of_it(capsys: pytest.CaptureFixture[str]):
+    assert main(["key"]) == 0
+    key, digest, _ = (line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines())
+    assert hashlib.sha256(key.encode()).hexdigest() == digest

@@ -321,6 +321,17 @@ async def test_a_unit_decides_as_it_infers(fake: FakeRouter):
         assert told.arm == arm_of(answer)
 
 
+async def test_a_decision_without_a_request_is_told_its_context(tmp_path: Path):
+    context = "context: {exposure: {parameter: e}, region: {parameter: r, levels: [eu, us], missing: zeros}}"
+    async with router(tmp_path, ROUTES.replace("sticky: true", context), "forest", "linear") as fake:
+        request = DecideRequest(route="credit", numbers={"exposure": 2.5}, texts={"region": "us"})
+        decision = await fake.service.decide(request)
+        await settled(fake.learner)
+        assert fake.store.find([decision.decision_id])[decision.decision_id].context == (2.5, 0.0, 1.0)
+        with pytest.raises(InvalidArgument, match="exposure"):
+            await fake.service.decide(DecideRequest(route="credit"))
+
+
 async def test_with_a_strict_log_a_decision_is_durable_before_it_is_told(tmp_path: Path):
     store = FlakyStore()
     routes = "routes: {r: {strict_log: true, arms: {a: {model: forest}}}}"

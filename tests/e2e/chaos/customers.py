@@ -19,7 +19,7 @@ from router import AsyncClient
 from router.client import Answer, Earned
 from tests.e2e.calls import ROWS
 from tests.e2e.models import FACTORS
-from tests.process import Router
+from tests.process import Router, until
 
 ROUTE = "chaos"
 CUSTOMERS = 4
@@ -37,14 +37,18 @@ class Replica:
     process: Router
     client: AsyncClient
     killed: bool = False
+    asked: int = 0  # requests that it has not answered yet
 
     @classmethod
     async def of(cls, process: Router) -> Replica:
-        """A replica that serves."""
-        return cls(process, AsyncClient(await asyncio.to_thread(lambda: process.address), timeout=10.0))
+        """A replica that serves, and has had its first look at the store: from then on it counts calls."""
+        address = await asyncio.to_thread(lambda: process.address)
+        await asyncio.to_thread(until, lambda: process.metric("croupier_arm_probability"))
+        return cls(process, AsyncClient(address, timeout=10.0))
 
-    def kill(self) -> None:
-        """Ends it without a word. No customer is served between this and the note of it."""
+    async def kill(self) -> None:
+        """Ends it without a word, in the middle of a request. What is asked of it later has no such excuse."""
+        await eventually(lambda: self.asked)
         self.killed = True
         self.process.kill()
 
@@ -122,6 +126,7 @@ class Customers:
         told = self.told
         while not self._leaving.is_set():
             replica = self._living()
+            replica.asked += 1
             try:
                 answer = await replica.client.infer(ROUTE, {"x": ROWS})
             except grpc.aio.AioRpcError as error:
@@ -135,6 +140,8 @@ class Customers:
                 task = asyncio.create_task(self._report(answer.decision))
                 self._reports.add(task)
                 task.add_done_callback(self._reports.discard)
+            finally:
+                replica.asked -= 1
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), PAUSE)
 

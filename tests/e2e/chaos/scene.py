@@ -22,6 +22,7 @@ from tests.e2e.models import FACTORS
 from tests.process import Router, Runtime, write_config
 from tests.redis_server import free_port
 
+AWAY, WAITING = "croupier_store_away_seconds", "croupier_decisions_waiting"
 GUARD = {"failures": 2, "seconds": 0.5, "longest_seconds": 1.0}
 SETTINGS = {
     "policy": {"kind": "thompson"},
@@ -42,7 +43,7 @@ class Played:
     again: Counter[Code] = field(default_factory=Counter)  # what was said to all acknowledged rewards, sent once more
     exits: list[int] = field(default_factory=list)  # of the routers that lived to the end
     complaints: list[str] = field(default_factory=list)  # of all routers
-    seen: list[dict[str, Any]] = field(default_factory=list)  # what readiness said while something was broken
+    said: list[Said] = field(default_factory=list)  # by a router that was without its store
 
 
 class Upstream:
@@ -67,8 +68,10 @@ class Stage:
     """Where all scenarios are played, side by side."""
 
     def __init__(self, models: Path, folder: Path) -> None:
+        """`models` are those of all end-to-end tests."""
         self._models = models
         self.folder = folder
+        self.open = asyncio.Event()  # the longest scenario has begun: the others can
         self.steady = self.upstream("steady", *FACTORS)
 
     def upstream(self, folder: str, *names: str) -> Upstream:
@@ -139,8 +142,18 @@ async def scene(
             played.sums = store.sums(ROUTE)
 
 
-async def readiness(replica: Replica) -> dict[str, Any]:
-    """What a replica says of itself to operators."""
-    async with httpx.AsyncClient(timeout=10) as client:
-        answer = await client.get(f"http://{replica.process.admin}/ready")
-    return {"status": answer.status_code, **answer.json()}
+@dataclass
+class Said:
+    """What a replica says of its store to operators."""
+
+    status: int  # of its readiness
+    away_seconds: float
+    waiting: int
+    metrics: dict[str, float]
+
+
+async def said(replica: Replica) -> Said:
+    process = replica.process
+    ready = await asyncio.to_thread(httpx.get, f"http://{process.admin}/ready", timeout=10)
+    metrics = {name: await asyncio.to_thread(process.metric, name) for name in (AWAY, WAITING)}
+    return Said(ready.status_code, **ready.json()["store"], metrics=metrics)

@@ -70,7 +70,7 @@ def test_an_arm_is_of_one_kind(raw: Any, kind: str):
         (GRPC | {"tls": {"ca": "missing.pem"}}, r"arms.a.tls.ca: .*/missing.pem is not a file"),
         (GRPC | {"headers": {"x-key": {"file": "missing"}}}, r"arms.a.headers.x-key.file: .*/missing is not a file"),
         ({"ensemble": {"members": {}}}, "arms.a.ensemble.members: at least one member is needed"),
-        ({"ensemble": {"members": {"b": 0}}}, "arms.a.ensemble: members.b: must be above 0, got 0.0"),
+        ({"ensemble": {"members": {"b": 0}}}, "arms.a.ensemble.members.b: must be above 0, got 0.0"),
         ({"ensemble": {"members": {"c": 1}}}, r"arms: a: c cannot be a member; members are arms of the route.*\(b\)"),
         ({"ensemble": {"members": {"a": 1}}}, "arms: a: a cannot be a member"),
         (

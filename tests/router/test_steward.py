@@ -1,0 +1,392 @@
+"""What replicas agree on comes into force in each of them, and stays over a restart."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from router.call import Batch, Feedback
+from router.config import ThompsonPolicy
+from router.config.safety import Canary, ErrorGuardrail, Moment, Schedule, Shadow, Step
+from router.errors import NoArmAllowed
+from router.learning.counting import count
+from router.learning.fitter import Fitter
+from router.learning.steward import Steward
+from router.metrics import Metrics
+from router.route import Route, Routes
+from router.safety import canary as canaries
+from router.safety.switches import ROUTE, Position, Switch, kind, switch
+from router.safety.tally import Tally
+from router.stores import Store
+from router.stores.memory import MemoryStore
+from tests.router.bench import p_of
+from tests.router.fakes import NOW, FakeClock, FakeLog, FakeUpstream, call_of, make_route
+
+ARMS = ("a", "b")
+
+
+class Replica:
+    """A process that serves the route "credit" and does what a learner does in each cycle."""
+
+    def __init__(self, store: Store, clock: FakeClock, *, arms: Sequence[str] = ARMS, **settings: Any) -> None:
+        self.store = store
+        self.clock = clock
+        self.routes = Routes()
+        self.fitter = Fitter(store, Metrics(CollectorRegistry()), clock)
+        self.steward = Steward(store, self.fitter, clock)
+        upstreams = {arm: FakeUpstream() for arm in arms}
+        built = make_route(self.routes, FakeLog(), upstreams, clock=clock, **settings)
+        if built.settings.guardrails or built.settings.canary:
+            built = replace(built, tally=Tally("credit", arms))
+        entered = self.steward.enter(built)
+        self.routes.publish(entered.now(entered))
+
+    @property
+    def route(self) -> Route:
+        return self.routes.current["credit"]
+
+    @property
+    def p(self) -> list[float]:
+        return p_of(self.route)
+
+    def looks(self) -> list[str]:
+        """Commits what was counted, looks, fits; returns the kinds of events that this process has said."""
+        if self.route.tally is not None:
+            self.store.commit(Batch(adds=self.route.tally.drain()))
+        stand, said = self.steward.look(self.routes.current)
+        self.store.commit(Batch(events=said))
+        for known in [*stand, *self.fitter.refit(self.routes.current)]:
+            self.routes.publish(self.route.now(known))
+            if self.route.tally is not None:
+                self.route.tally.watch(known.watches)
+        return [each.kind for each in said]
+
+    def serves(self, arm: str, calls: int, failed: int = 0) -> None:
+        """An arm answers calls, and fails some."""
+        assert self.route.tally is not None
+        for call in range(calls):
+            self.route.tally.count(list(self.route.settings.arms).index(arm), 0.01, self.p, failed=call < failed)
+
+    def learns(self, rewards: int, value: float = 1.0) -> None:
+        """Decides so often, and is told what each earned."""
+        for _ in range(rewards):
+            decision, _ = self.route.decide(call_of("credit"))
+            fits = self.fitter.named_by([decision])
+            told = [Feedback(decision.id, self.clock(), value)]
+            count(self.store, self.routes.current, Batch([decision], fits=fits), told)
+            self.fitter.written(fits)
+            self.clock.advance(0.001)
+
+
+def operator(store: Store, key: str, state: Position, *, version: str = "", now: float = NOW) -> None:
+    """Another process writes what an operator says."""
+    switch(store, "credit", key, Switch(state, "jane", "a test", now, version))
+
+
+# -------------------------------------------------------------------------------------------------------- switches
+
+
+def test_an_arm_that_is_switched_off_gets_nothing_in_any_replica_until_it_is_switched_on():
+    store, clock = MemoryStore(), FakeClock()
+    one, two = Replica(store, clock), Replica(store, clock)
+    operator(store, "b", "off")
+    assert one.p == [0.5, 0.5], "until it looks"
+    for replica in one, two:
+        replica.looks()
+        assert replica.p == [1.0, 0.0]
+    assert Replica(store, clock).p == [1.0, 0.0], "one that starts later, from its first request on"
+    operator(store, "b", "on")
+    one.looks()
+    assert one.p == [0.5, 0.5]
+
+
+def test_where_all_arms_are_switched_off_nobody_answers():
+    replica = Replica(MemoryStore(), FakeClock())
+    for arm in ARMS:
+        operator(replica.store, arm, "off")
+    replica.looks()
+    with pytest.raises(NoArmAllowed):
+        replica.route.decide(call_of("credit"))
+
+
+def test_a_look_that_finds_nothing_new_changes_nothing():
+    replica = Replica(MemoryStore(), FakeClock())
+    replica.looks()
+    before = replica.route
+    replica.store.commit(Batch())
+    assert replica.steward.look(replica.routes.current) == ([], [])
+    assert replica.route is before
+
+
+# ------------------------------------------------------------------------------------------------------ guardrails
+
+ERRORS = {"errors": ErrorGuardrail(action="eject", most=0.05)}
+
+
+def test_an_arm_that_breaks_a_guardrail_is_ejected_by_one_replica_and_out_in_all():
+    store, clock = MemoryStore(), FakeClock()
+    one, two = Replica(store, clock, guardrails=ERRORS), Replica(store, clock, guardrails=ERRORS)
+    assert one.looks() == two.looks() == [], "from now on they count for it"
+    one.serves("b", 100, failed=30)
+    two.serves("a", 100)
+    two.looks()
+    assert one.looks() == ["ejected"]
+    assert two.looks() == [], "it is done"
+    assert one.p == two.p == [1.0, 0.0]
+    (said,) = store.events("credit")
+    assert (said.kind, said.arm, said.time) == ("ejected", "b", NOW)
+    assert (said.numbers["n"], said.numbers["bad"], said.numbers["limit"]) == (100, 30, 0.05)
+    assert said.numbers["low"] > 0.05, "so much is known"
+
+
+def test_an_arm_that_is_brought_back_is_not_ejected_for_what_was_before():
+    replica = Replica(MemoryStore(), FakeClock(), guardrails=ERRORS)
+    replica.looks()
+    replica.serves("b", 100, failed=30)
+    assert replica.looks() == ["ejected"]
+    operator(replica.store, "b", "on", now=NOW + 1.0)
+    assert replica.looks() == []
+    assert replica.p == [0.5, 0.5]
+    replica.serves("b", 100)
+    assert replica.looks() == []
+    replica.serves("b", 100, failed=60)
+    assert replica.looks() == ["ejected"]
+
+
+def test_a_guardrail_that_freezes_keeps_the_policy_as_it_is():
+    freezes = {"errors": ErrorGuardrail(action="freeze", most=0.05)}
+    replica = Replica(MemoryStore(), FakeClock(), guardrails=freezes, policy=ThompsonPolicy())
+    replica.looks()
+    replica.learns(10)
+    replica.looks()
+    before = replica.route
+    replica.serves("b", 100, failed=30)
+    assert replica.looks() == ["frozen"]
+    replica.learns(50)
+    replica.looks()
+    assert replica.route.frozen
+    assert (replica.route.version, replica.p) == (before.version, p_of(before))
+
+
+# ---------------------------------------------------------------------------------------------------------- freeze
+
+
+def frozen(policy: Any = None, **more: Any) -> Replica:
+    """A replica that has learnt, and then was frozen before anybody decided by what it had learnt."""
+    replica = Replica(MemoryStore(), FakeClock(), policy=policy or ThompsonPolicy(), **more)
+    replica.learns(20)
+    replica.looks()
+    operator(replica.store, ROUTE, "frozen", version=replica.route.version)
+    replica.looks()
+    return replica
+
+
+def test_a_frozen_route_keeps_its_version_whatever_is_learnt_and_over_a_restart():
+    replica = frozen()
+    version, p = replica.route.version, replica.p
+    replica.learns(100, 0.0)
+    replica.looks()
+    assert replica.route.frozen
+    assert (replica.route.version, replica.p) == (version, p)
+    restarted = Replica(replica.store, replica.clock, policy=ThompsonPolicy())
+    restarted.looks()
+    assert restarted.route.frozen
+    assert (restarted.route.version, restarted.p) == (version, p)
+    assert restarted.route.sums[:, 0].sum() == 20
+
+
+def test_a_route_is_frozen_as_it_was_when_it_was_told_though_it_has_learnt_since():
+    replica = Replica(MemoryStore(), FakeClock(), policy=ThompsonPolicy())
+    replica.learns(20)
+    replica.looks()
+    version, p = replica.route.version, replica.p
+    operator(replica.store, ROUTE, "frozen", version=version)
+    for known in replica.fitter.refit(replica.routes.current):  # of a cycle that had begun
+        replica.routes.publish(replica.route.now(known))
+    replica.learns(50, 0.0)
+    for known in replica.fitter.refit(replica.routes.current):
+        replica.routes.publish(replica.route.now(known))
+    assert replica.route.version != version
+    replica.looks()
+    assert (replica.route.version, replica.p) == (version, p)
+
+
+def test_a_route_that_is_thawed_knows_all_that_was_learnt_meanwhile():
+    replica = frozen()
+    replica.learns(100)
+    operator(replica.store, ROUTE, "on")
+    replica.looks()
+    assert not replica.route.frozen
+    assert replica.route.sums[:, 0].sum() == 120
+
+
+def test_an_arm_of_a_frozen_route_can_still_be_switched_off():
+    replica = frozen()
+    operator(replica.store, "a", "off")
+    replica.looks()
+    assert replica.p == [0.0, 1.0]
+    assert replica.route.frozen
+
+
+# ---------------------------------------------------------------------------------------------------------- canary
+
+CANARY = Canary(arm="b", steps=[Step(share=0.1, calls=10), Step(share=0.5, seconds=60)], objective="guardrails")
+ROLL_BACK = {"errors": ErrorGuardrail(action="roll_back", most=0.05)}
+
+
+def canaried(store: Store | None = None, clock: FakeClock | None = None, **more: Any) -> Replica:
+    told = {"canary": CANARY, "guardrails": ROLL_BACK, **more}
+    return Replica(store or MemoryStore(), clock or FakeClock(), **told)
+
+
+def test_a_canary_gets_its_first_share_from_the_first_request_on_and_entering_writes_nothing():
+    store = MemoryStore()
+    before = store.version()
+    replica = canaried(store)
+    assert replica.p == [0.9, 0.1]
+    assert store.version() == before
+    assert replica.looks() == ["canary_began"]
+    assert replica.p == [0.9, 0.1]
+
+
+def test_each_step_of_a_canary_is_another_version_of_the_policy_and_the_same_in_all_replicas():
+    store, clock = MemoryStore(), FakeClock()
+    one, two = canaried(store, clock), canaried(store, clock)
+    one.looks(), two.looks()
+    first = one.route.version
+    assert two.route.version == first
+    one.serves("b", 10)
+    assert one.looks() == ["stepped"]
+    assert two.looks() == []
+    assert one.p == two.p == [0.5, 0.5]
+    assert one.route.version == two.route.version != first
+    assert Replica(store, clock, canary=CANARY, guardrails=ROLL_BACK).p == [0.5, 0.5], "after a restart"
+
+
+def test_a_bad_canary_is_rolled_back_and_gets_nothing():
+    replica = canaried()
+    replica.looks()
+    replica.serves("b", 60, failed=20)
+    assert replica.looks() == ["rolled_back"]
+    assert replica.p == [1.0, 0.0]
+    said = replica.store.events("credit")[-1]
+    assert said.arm == "b"
+    assert (said.numbers["calls"], said.numbers["errors.most.bad"]) == (60, 20)
+    assert replica.route.decide(call_of("credit"))[0].arm == "a"
+    assert canaried(replica.store, replica.clock).p == [1.0, 0.0], "after a restart"
+
+
+def test_a_canary_with_other_settings_begins_anew():
+    replica = canaried()
+    replica.looks()
+    replica.serves("b", 60, failed=20)
+    replica.looks()
+    again = canaried(replica.store, replica.clock, canary=msgspec.structs.replace(CANARY, run="2"))
+    assert again.p == [0.9, 0.1]
+    assert again.looks() == ["canary_began"]
+
+
+def test_a_canary_moves_on_though_the_policy_is_frozen_and_each_look_after_that_changes_nothing():
+    replica = canaried(policy=ThompsonPolicy())
+    replica.looks()
+    operator(replica.store, ROUTE, "frozen", version=replica.route.version)
+    replica.looks()
+    replica.serves("b", 10)
+    assert replica.looks() == ["stepped"]
+    assert replica.p == [0.5, 0.5]
+    before = replica.route
+    assert replica.looks() == []
+    assert replica.steward.look(replica.routes.current) == ([], [])
+    assert replica.route is before
+
+
+# -------------------------------------------------------------------------------------------------------- schedule
+
+
+def at(hour: int, **shares: float) -> Moment:
+    return Moment(at=datetime(2026, 3, 2, hour, tzinfo=UTC), shares=shares)
+
+
+def test_a_schedule_moves_the_shares_as_time_goes_by():
+    clock = FakeClock(datetime(2026, 3, 2, 7, tzinfo=UTC).timestamp())
+    replica = Replica(MemoryStore(), clock, schedule=Schedule(moments=[at(8, a=9, b=1), at(10, a=1, b=1)]))
+    versions = []
+    for expected in ([0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.5, 0.5]):
+        replica.looks()
+        assert replica.p == pytest.approx(expected)
+        versions.append(replica.route.version)
+        clock.advance(3600.0)
+    assert len(set(versions)) == 2
+    assert replica.route.settings.schedule is not None
+    assert replica.route.in_force.schedule is None
+
+
+def test_what_was_learnt_outlives_a_move_of_the_schedule():
+    clock = FakeClock(datetime(2026, 3, 2, 8, tzinfo=UTC).timestamp())
+    replica = Replica(MemoryStore(), clock, schedule=Schedule(moments=[at(8, a=1), at(9, b=1)]))
+    replica.learns(5)
+    replica.looks()
+    clock.advance(3600.0)
+    replica.looks()
+    assert replica.p == [0.0, 1.0]
+    assert replica.route.sums[:, 0].tolist() == [5.0, 0.0]
+
+
+# --------------------------------------------------------------------------------------------------------- shadows
+
+
+def test_a_shadow_never_answers_not_even_where_nobody_else_is_left():
+    replica = Replica(MemoryStore(), FakeClock(), shadows={"b": Shadow()}, policy=ThompsonPolicy())
+    assert replica.p == [1.0, 0.0]
+    replica.looks()
+    assert {replica.route.decide(call_of("credit"))[0].arm for _ in range(50)} == {"a"}
+    operator(replica.store, "a", "off")
+    replica.looks()
+    with pytest.raises(NoArmAllowed):
+        replica.route.decide(call_of("credit"))
+    operator(replica.store, "b", "on")
+    replica.looks()
+    with pytest.raises(NoArmAllowed):
+        replica.route.decide(call_of("credit"))
+
+
+# ------------------------------------------------------------------------------------------------------ unreadable
+
+
+@pytest.mark.parametrize(
+    ("documents", "settings"),
+    [
+        ({kind("credit"): {"b": b"not JSON"}}, {}),
+        ({kind("credit"): {"b": b'{"state": "sideways", "who": "", "why": "", "time": 0}'}}, {}),
+        ({canaries.KIND: {"credit": b"{}"}}, {"canary": CANARY, "guardrails": ROLL_BACK}),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_logged_and_the_route_goes_on(
+    documents: Mapping[str, Mapping[str, bytes]], settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+):
+    replica = Replica(MemoryStore(), FakeClock(), **settings)
+    replica.looks()
+    other = make_route(
+        replica.routes, FakeLog(), {arm: FakeUpstream() for arm in ARMS}, clock=FakeClock(), name="other"
+    )
+    before = replica.p
+    for of, bodies in documents.items():
+        replica.store.put(of, bodies)
+    switch(replica.store, "other", "b", Switch("off", "jane", "a test", NOW))
+    with caplog.at_level(logging.ERROR):
+        stand, said = replica.steward.look(replica.routes.current)
+    assert "what was agreed on about route credit cannot be read, and it goes on as it is" in caplog.text
+    assert said == []
+    assert [route.name for route in stand] == ["other"], "the others are looked after"
+    assert stand[0].now(stand[0]).allowed.tolist() == [True, False]
+    assert other.allowed.tolist() == [True, True], "a route that is held is the same to its end"
+    assert replica.p == before
+    assert np.isclose(sum(before), 1.0)
