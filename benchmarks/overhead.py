@@ -12,10 +12,10 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import grpc
@@ -33,6 +33,8 @@ MESSAGE_BYTES = 102
 PEER = "mlserver"
 BOUNDS = {"runtime": 90.0, "router": 120.0}
 """CPU microseconds a request that we promise, the router's with its decisions, metrics and SQLite log."""
+FULL, FULL_ADDS = "full", 60.0
+"""The router with all that it can do for a request, and what that may add to the runtime."""
 
 
 @dataclass(frozen=True)
@@ -87,25 +89,54 @@ def our_runtime(folder: Path) -> Iterator[Target]:
 @contextmanager
 def our_router(folder: Path) -> Iterator[Target]:
     """`croupier serve`: a bandit over two arms in process, SQLite, metrics."""
+    with _router("router", folder, "policy: {kind: thompson}") as target:
+        yield target
+
+
+@contextmanager
+def our_full_router(folder: Path) -> Iterator[Target]:
+    """The same with a contextual policy that reads five columns, a shadow of 1 % and traces of 1 % of the requests."""
+    columns = ", ".join(f"x{n}: {{tensor: x, column: {n}}}" for n in range(5))
+    route = f"""policy: {{kind: linear_thompson}}
+    context: {{{columns}}}
+    shadows: {{c: {{percent: 1}}}}"""
+    with _collector() as collector, _router(FULL, folder, route, f"tracing: {{collector: '{collector}'}}") as target:
+        yield target
+
+
+@contextmanager
+def _router(name: str, folder: Path, route: str, more: str = "") -> Iterator[Target]:
     write_model(folder / "models")
-    (folder / "croupier.yaml").write_text(
-        dedent("""\
-            listen: 127.0.0.1:0
-            admin: 127.0.0.1:0
-            models: models
-            store: sqlite:croupier.db
-            routes:
-              mlp:
-                policy: {kind: thompson}
-                arms:
-                  a: {model: mlp}
-                  b: {model: mlp}
-            """)
-    )
+    (folder / "croupier.yaml").write_text(f"""\
+listen: 127.0.0.1:0
+admin: 127.0.0.1:0
+models: models
+store: sqlite:croupier.db
+{more}
+routes:
+  mlp:
+    arms: {{a: {{model: mlp}}, b: {{model: mlp}}, c: {{model: mlp}}}}
+    {route}
+""")
     command = [sys.executable, "-m", "router", "serve", "croupier.yaml"]
     with server(command, folder / "log", folder=folder) as process:
         address = process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1]
-        yield Target("router", address, process)
+        yield Target(name, address, process)
+
+
+@contextmanager
+def _collector() -> Iterator[str]:
+    """Where traces may go: an OTLP collector that forgets them."""
+    export = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+    service = "opentelemetry.proto.collector.trace.v1.TraceService"
+    collector = grpc.server(ThreadPoolExecutor(1))
+    collector.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": export}),))
+    address = f"127.0.0.1:{collector.add_insecure_port('127.0.0.1:0')}"
+    collector.start()
+    try:
+        yield address
+    finally:
+        collector.stop(None).wait()
 
 
 _MLSERVER_RUNTIME = """
@@ -166,7 +197,7 @@ def measure(rounds: int, requests: int) -> dict[str, dict[str, float]]:
     alone: dict[str, list[float]] = {}
     with ExitStack() as stack:
         targets = []
-        for start in (our_runtime, our_router, stock_mlserver):
+        for start in (our_runtime, our_router, our_full_router, stock_mlserver):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             print(f"starting {start.__name__} ...", file=sys.stderr, flush=True)
             targets.append(stack.enter_context(start(folder)))
@@ -201,6 +232,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print figures for a program")
     arguments = parser.parse_args()
     figures = measure(1, 8_000) if arguments.quick else measure(3, 40_000)
+    bounds = BOUNDS | {FULL: figures["runtime"]["cpu_us"] + FULL_ADDS}
     if arguments.json:
         print(json.dumps(figures))
     else:
@@ -209,14 +241,14 @@ def main() -> int:
             f"{'requests/s':>12}{'alone':>10}{'promised':>11}"
         )
         for name, row in figures.items():
-            promised = f"<= {BOUNDS[name]:.0f} us" if name in BOUNDS else ""
+            promised = f"<= {bounds[name]:.0f} us" if name in bounds else ""
             print(
                 f"{name:<10}{row['cpu_us']:>16.1f}{row['cpu_us_median']:>9.1f}"
                 f"{row['cpu_us'] / figures[PEER]['cpu_us']:>12.2f}x{row['requests_per_second']:>12,.0f}"
                 f"{row['one_at_a_time_ms']:>7.2f} ms{promised:>11}"
             )
         print(f"h2load -c4 -m8, {MESSAGE_BYTES}-byte request; alone: mean latency of one request at a time")
-    return any(figures[name]["cpu_us"] > bound for name, bound in BOUNDS.items())
+    return any(figures[name]["cpu_us"] > bound for name, bound in bounds.items())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -63,7 +63,13 @@ class Metadata(Mapping[str, str]):
         return self._decoded
 
     def __getitem__(self, name: str) -> str:
-        return self._all()[name]
+        if self._decoded is None:  # whoever wants one name does not pay for all
+            wanted = name.encode("latin-1", "replace")
+            for told, value in reversed(self._headers):
+                if told == wanted:
+                    return value.decode("latin-1")
+            raise KeyError(name)
+        return self._decoded[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())
@@ -164,10 +170,10 @@ async def _answer(method: Unary | Stream, reader: Reader, rpc: Rpc, reply: _Repl
 class _Reply:
     """Writes one response: the headers once, the messages, then the status in the trailers."""
 
-    __slots__ = ("_ended", "_rpc", "_send", "_started")
+    __slots__ = ("_ended", "_rpc", "_server", "_started")
 
     def __init__(self, send: Send, rpc: Rpc) -> None:
-        self._send = send
+        self._server = send
         self._rpc = rpc
         self._started = False
         self._ended = False
@@ -180,9 +186,8 @@ class _Reply:
         """The whole response of a unary call."""
         trailers = _trailers(self._rpc)
         self._started = self._ended = True
-        await self._send(_START)
-        await self._send({"type": "http.response.body", "body": frame(message)})
-        await self._send({"type": "http.response.trailers", "headers": trailers})
+        body = {"type": "http.response.body", "body": frame(message)}
+        await self._send(_START, body, {"type": "http.response.trailers", "headers": trailers})
 
     async def each(self, message: bytes) -> None:
         """One message of a streaming call."""
@@ -192,8 +197,8 @@ class _Reply:
         if not self._started:
             await self.start()
         self._ended = True
-        await self._send({"type": "http.response.body", "body": b""})
-        await self._send({"type": "http.response.trailers", "headers": trailers})
+        body = {"type": "http.response.body", "body": b""}
+        await self._send(body, {"type": "http.response.trailers", "headers": trailers})
 
     async def fail(self, error: CallError) -> None:
         """Ends with the status of `error`; a response that broke while it was ending is left to the server to reset."""
@@ -201,7 +206,16 @@ class _Reply:
             return
         status = (b"grpc-status", str(int(error.code)).encode())
         _, *metadata = _trailers(self._rpc)
-        await self.end([status, (b"grpc-message", encode_message(error.message)), *metadata])
+        with suppress(Disconnected):
+            await self.end([status, (b"grpc-message", encode_message(error.message)), *metadata])
+
+    async def _send(self, *events: Mapping[str, Any]) -> None:
+        """Raises Disconnected, where ASGI has the server raise OSError."""
+        try:
+            for event in events:
+                await self._server(event)
+        except OSError:
+            raise Disconnected from None
 
 
 def _control(headers: list[tuple[bytes, bytes]]) -> tuple[float | None, bytes | None]:

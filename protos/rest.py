@@ -6,19 +6,19 @@ Whatever goes wrong is answered with {"error": "a sentence"}.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from protos import binary
 from protos.content import TENSORS, Body, Packing, accepted
 from protos.errors import CallError, InvalidArgument
+from protos.events import events
 from protos.grpc import Rpc, Streaming
 from protos.infer_json import BINARY, Form, body_of, parameters_of, request_of
 from protos.messages import ModelInferResponse, ModelMetadataResponse, as_dict
@@ -69,7 +69,7 @@ def v2_routes(
         rpc = Rpc(request.scope["headers"], rest=True)
         try:
             asked, form = await asked_of(request, rpc)
-            response = await _streamed(answers(_only(asked), rpc), form)
+            response = await events(answers(_only(asked), rpc), form)
         except CallError as error:
             response = refusal(error)
         return _with_headers(response, rpc)
@@ -240,36 +240,6 @@ def _whole(body: bytes, json_size: int | None) -> Response:
 
 async def _only(asked: bytes) -> AsyncIterator[bytes]:
     yield asked
-
-
-async def _streamed(answers: AsyncGenerator[bytes, None], form: Form) -> Response:
-    """Answers as events. What goes wrong before the first is raised, as the status can still say it."""
-    events = _events(answers, form)
-    first = await anext(events, b"")
-
-    async def begun() -> AsyncIterator[bytes]:
-        yield first
-        async with aclosing(events):
-            try:
-                async for event in events:
-                    yield event
-            except CallError as error:
-                yield _event(msgspec.json.encode({"error": error.message}))
-
-    return StreamingResponse(begun(), media_type="text/event-stream")
-
-
-async def _events(answers: AsyncGenerator[bytes, None], form: Form) -> AsyncGenerator[bytes, None]:
-    async with aclosing(answers):
-        async for answer in answers:
-            body, json_size = body_of(ModelInferResponse.FromString(answer), form)
-            if json_size is not None:
-                raise InvalidArgument("bytes do not travel in events: leave binary_data out, or ask infer")
-            yield _event(body)
-
-
-def _event(body: bytes) -> bytes:
-    return b"data: " + body + b"\n\n"
 
 
 def _with_headers(response: Response, rpc: Rpc) -> Response:

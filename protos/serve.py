@@ -179,6 +179,7 @@ class _Port:
                 grpc=True,
                 access_log=False,
                 lifespan="off",
+                runtime_threads=1,  # a second one wakes the first far more often than it helps
                 max_concurrent_streams=1000,
                 timeout_graceful_shutdown=self._drain_seconds,
             ),
@@ -187,9 +188,9 @@ class _Port:
         try:
             await server.wait_started()
         except BaseException as error:
-            await asyncio.wait([serving])
+            await asyncio.gather(serving, return_exceptions=True)
             if isinstance(error, OSError):
-                raise OSError(error.errno, error.strerror, listener.bind) from error
+                raise OSError(error.errno, error.strerror or str(error), listener.bind) from error
             raise
         self._servers = {each: task for each, task in self._servers.items() if not task.done()}  # those have drained
         self._servers[server] = serving

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 from protos.errors import Code
 
-_SECONDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+SECONDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _LABELS = ("model", "version")
 _HISTOGRAMS = {
     "request_seconds": "From the parsed request to the response.",
@@ -89,9 +89,9 @@ class ModelMetrics:
         self.in_flight = 0
         self.answered_at = 0.0  # on the clock of perf_counter; 0: never
         self.failed_seconds = 0.0
-        self.request_seconds = Histogram(_SECONDS)
-        self.queue_seconds = Histogram(_SECONDS)
-        self.run_seconds = Histogram(_SECONDS)
+        self.request_seconds = Histogram(SECONDS)
+        self.queue_seconds = Histogram(SECONDS)
+        self.run_seconds = Histogram(SECONDS)
         self.rows = Histogram(_ROWS)
 
     def begins(self, memory: int, seconds: float) -> None:

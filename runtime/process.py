@@ -20,6 +20,7 @@ from runtime.repository import Repository
 from runtime.server import RuntimeService, application
 from runtime.server_settings import ServerSettings
 from runtime.shared_service import SharedService
+from runtime.transports import Transports
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -46,6 +47,7 @@ async def serve_models(
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     registry.register(Devices())
+    transports = Transports(registry) if settings.metrics_endpoint else None
     engine = Engine(Repository(models), Metrics(registry))
     service = (
         SharedService(engine, settings.server_name, crew) if crew else RuntimeService(engine, settings.server_name)
@@ -72,6 +74,7 @@ async def serve_models(
                 gather=crew.scrape if crew else None,
                 max_message=settings.max_message,
                 pack=settings.gzip_enabled,
+                transports=transports,
             ),
             bind,
             settings.root_path,

@@ -31,6 +31,7 @@ from runtime.catalogue import State
 from runtime.engine import Engine
 from runtime.served import Streaming
 from runtime.server_settings import Protocol
+from runtime.transports import Transports
 from runtime.triton import config_of, overridden, parse_config, statistics_of
 
 NAME = "croupier"
@@ -127,13 +128,16 @@ def application(
     gather: Callable[[], Awaitable[Collector]] | None = None,
     max_message: int = MAX_MESSAGE,
     pack: bool = True,
+    transports: Transports | None = None,
 ) -> Asgi:
     """The ASGI application of a runtime; messages and bodies over `max_message` bytes are refused.
 
     With `gather` /metrics tells what that brings together, and not `registry`. With `pack` long REST answers are
-    compressed for clients that take them so.
+    compressed for clients that take them so. `transports` counts what comes by each.
     """
     routes = v2_routes(service, service, service.admit, service.infer_stream) if "http" in speaks else []
+    if transports is not None:
+        routes = transports.rest(routes)
     if "metrics" in speaks:
         routes.append(metrics_route(registry, metrics_path, gather))
     if "http" in speaks:
@@ -141,7 +145,10 @@ def application(
     rest = rest_app(routes, max_body=max_message, pack=pack)
     if "grpc" not in speaks:
         return rest
-    return one_port(GrpcApp(v2_methods(service, service, service.infer_stream), max_message=max_message), rest)
+    methods = v2_methods(service, service, service.infer_stream)
+    if transports is not None:
+        methods = transports.grpc(methods)
+    return one_port(GrpcApp(methods, max_message=max_message), rest)
 
 
 def metrics_route(

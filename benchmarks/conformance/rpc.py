@@ -193,6 +193,12 @@ PARAMETERS = [
     case("a hosted model doubles, raw", send(ask("doubles", raw=True, x=np.array([[1.0, 2.0]])))),
     case("a hosted model doubles, typed", send(ask("doubles", x=np.array([[1.0, 2.0]])))),
     case("a hosted model doubles NaN", send(ask("doubles", raw=True, x=np.array([[np.nan, 2.0]]))), NAN),
+    case("a header reaches a hosted model", send(ask("tells", raw=True, x=_PAIR), x_told="7")),
+    case("a hosted model answers with a header", send(ask("special", raw=True, x=np.array([[1.0, 2.0]])))),
+    case(
+        "a hosted model answers each of two twice",
+        send(*(ask("special", raw=True, x=np.array([[value, 2.0]])) for value in (1.0, 3.0)), stream=True),
+    ),
     case("TorchScript, raw", send(ask("net", raw=True, x=np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)))),
     case("TorchScript, typed", send(ask("net", x=np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)))),
     case("TorchScript, NaN", send(ask("net", raw=True, x=np.array([[np.nan, 0.2, 0.3, 0.4]], np.float32)))),

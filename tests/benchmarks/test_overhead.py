@@ -7,7 +7,16 @@ import shutil
 import pytest
 
 from benchmarks.h2load import load
-from benchmarks.overhead import MESSAGE_BYTES, METHOD, check, message, our_router, our_runtime, stock_mlserver
+from benchmarks.overhead import (
+    MESSAGE_BYTES,
+    METHOD,
+    check,
+    message,
+    our_full_router,
+    our_router,
+    our_runtime,
+    stock_mlserver,
+)
 from benchmarks.process import free_port
 from tests.process import until
 
@@ -19,7 +28,7 @@ def test_the_request_has_the_size_that_is_told():
     assert len(message()) == MESSAGE_BYTES
 
 
-@pytest.mark.parametrize("start", [our_runtime, our_router, stock_mlserver])
+@pytest.mark.parametrize("start", [our_runtime, our_router, our_full_router, stock_mlserver])
 def test_each_server_answers_under_load(start, tmp_path):
     with start(tmp_path) as target:
         check(target, message())

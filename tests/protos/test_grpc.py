@@ -420,6 +420,20 @@ def test_a_response_that_breaks_is_never_started_twice(handler, broken):
     assert kinds == sorted(kinds, key=["start", "body", "trailers"].index)
 
 
+@pytest.mark.parametrize("gone_at", ["http.response.start", "http.response.body", "http.response.trailers"])
+@pytest.mark.parametrize("handler", [echo, echoes, forever])
+def test_a_caller_who_leaves_before_the_answer_is_nobodys_failure(handler, gone_at, caplog):
+    """ASGI has a server raise OSError then: of the answer, or of the status after a deadline that both sides saw."""
+    peer = Peer(frame(b"a"), headers=[(b"grpc-timeout", b"20m")] if handler is forever else [])
+
+    async def send(event):
+        if event["type"] == gone_at:
+            raise OSError("the stream is closed")
+
+    asyncio.run(GrpcApp({"/test.Service/Method": handler})(peer.scope, peer.receive, send))
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("how", ["deadline", "cancelled", "send"])
 def test_a_streaming_handler_is_closed_when_its_call_ends(how):
     """Not when the garbage collector gets to it: it may hold a slot or a connection."""

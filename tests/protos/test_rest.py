@@ -197,6 +197,40 @@ def test_what_mlserver_also_calls_generate_is_an_inference(echo, model):
     assert streamed.text == infer(echo, tensor(), path=f"{model}/infer_stream").text
 
 
+def events(service, *answers, **body):
+    """What comes of a stream of these answers, some of which may be errors."""
+
+    async def stream(bodies, rpc):
+        rpc.trailing.append(("croupier-decision", "d-1"))
+        async for each in bodies:
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+                response = ModelInferResponse(model_name=ModelInferRequest.FromString(each).model_name)
+                add_outputs(response, {"x": np.array([answer], np.float32)}, raw=True)
+                yield response.SerializeToString()
+
+    app = rest_app(v2_routes(service, stream=stream), max_body=MAX_BODY)
+    return ask_app(app, "POST", "/v2/models/echo/infer_stream", json={"inputs": [tensor()], **body})
+
+
+def test_each_answer_of_a_stream_is_an_event(echo):
+    answered = events(echo, 1, 2)
+    assert answered.headers["content-type"].startswith("text/event-stream")
+    assert answered.headers["croupier-decision"] == "d-1"
+    told = [json.loads(each.removeprefix("data: ")) for each in answered.text.strip().split("\n\n")]
+    assert [each["outputs"][0]["data"] for each in told] == [[1], [2]]
+    assert (events(echo).status_code, events(echo).text) == (200, "")
+
+
+def test_a_stream_that_fails_says_so_by_its_status_while_it_can(echo):
+    busy = ResourceExhausted("too much")
+    assert refusal(events(echo, busy), 429) == "too much"
+    answered = events(echo, 1, busy)
+    assert answered.status_code == 200
+    assert answered.text.endswith('data: {"error":"too much"}\n\n')
+
+
 def test_the_headers_reach_the_service(echo):
     ask(
         echo,

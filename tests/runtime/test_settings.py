@@ -39,6 +39,7 @@ def test_inputs_and_outputs_are_read(read):
     )
     assert settings.inputs == (TensorSpec("x", "FP32", (-1, 4)),)
     assert settings.outputs == (TensorSpec("y", "INT64", ()),)
+    assert settings.inputs[0].parameters == {"content_type": "np"}
 
 
 def test_keys_that_mlserver_would_ignore_are_ignored(read):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -65,21 +64,8 @@ def answers(server, name="m"):
         return Counter(pool.map(ask, range(CONNECTIONS)))
 
 
-def children(server):
-    """The ids of a process' own processes."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            parent = re.search(r"^PPid:\t(\d+)$", status.read_text(), re.MULTILINE)
-        except OSError:
-            continue
-        if parent and int(parent[1]) == server._process.pid:
-            found.append(int(status.parent.name))
-    return found
-
-
 def replaced(server, victim):
-    return len(set(children(server)) - {victim}) == WORKERS
+    return len(set(server.children()) - {victim}) == WORKERS
 
 
 def metric(server, name, **labels):
@@ -93,7 +79,7 @@ def metric(server, name, **labels):
 
 
 def test_all_share_the_port_and_count_together(server):
-    assert len(children(server)) == WORKERS
+    assert len(server.children()) == WORKERS
     for times in (1, 2):
         assert answers(server) == {2: CONNECTIONS}
         assert metric(server, "runtime_requests_total", model="m", code="OK") == times * CONNECTIONS
@@ -134,7 +120,7 @@ def test_the_successor_of_one_that_died_knows_what_was_loaded_and_counters_never
     put(models, "gone", Times(7), **TIMES)  # which nobody asked for
     assert answers(server, "late") == {5: CONNECTIONS}
     assert metric(server, "model_infer_request_success_total", model="late") == CONNECTIONS
-    for victim in children(server):
+    for victim in server.children():
         os.kill(victim, signal.SIGKILL)
         until(partial(replaced, server, victim))
         until(lambda: metric(server, "runtime_model_loaded", model="late") == WORKERS)
@@ -160,7 +146,7 @@ def test_sigterm_lets_every_call_in_flight_finish(tmp_path):
         server.signal(signal.SIGTERM)
         assert [call.result() for call in calls] == [[400]] * CONNECTIONS
         assert server.wait() == 0
-        assert children(server) == []
+        assert server.children() == []
         assert "runtime" not in server.complained  # its loggers have nothing to say
 
 
@@ -168,7 +154,7 @@ def test_no_worker_outlives_its_supervisor(tmp_path):
     (tmp_path / "models").mkdir()
     with Runtime(tmp_path / "models", tmp_path / "said", "--workers", str(WORKERS)) as server:
         assert server.welcome.startswith("serving no models on ")
-        workers = children(server)
+        workers = server.children()
         assert len(workers) == WORKERS
         server.kill()
     until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
