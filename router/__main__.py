@@ -72,6 +72,7 @@ def _serve(path: Path) -> int:
         route = next(iter(config.routes))
         print(
             f"serving {len(config.routes)} route(s) on {clients} (gRPC and REST); metrics on http://{operators}/metrics\n"
+            f"dashboard: http://{operators}/dashboard\n"
             f"try: curl http://{clients}/v2/models/{route}   or: croupier report {route} --server {clients}",
             flush=True,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from protos.messages import Evaluation
 from router.demo.replay import Replayed
 from router.demo.routes import CONTEXTUAL, PLAIN, ROUTES, RULES
 from runtime.finance import Samples
-from runtime.finance.evaluation import Z95, Difference, correct, paired
+from runtime.finance.evaluation import Difference, correct, paired
 
 SIGNIFICANT = 0.05
 """Differences that chance alone would make more seldom are called significant."""
@@ -52,8 +53,8 @@ def rivals(
     earned = {route: rewards(samples.label, each)[every] for route, each in done.items()}
     arms = {name: correct(seen.label, p[every]) for name, p in hindsight.items()}
     best = max(arms, key=lambda name: float(arms[name].mean()))
-    others = {ROUTES[PLAIN]: earned[PLAIN], ROUTES[RULES]: earned[RULES]}
-    others[f"{best}, the best arm in hindsight"] = arms[best]
+    others = {f"the {ROUTES[route]}": earned[route] for route in (PLAIN, RULES)}
+    others[f"{best}, best in hindsight"] = arms[best]
     others[f"{picked}, validation's pick"] = arms[picked]
     own = earned[CONTEXTUAL]
     return seen, own, [Rival(name, right, paired(own, right, seen.day)) for name, right in others.items()]
@@ -74,8 +75,9 @@ def print_comparison(
     seen, own, others = rivals(samples, done, hindsight, picked)
     console.print(_table(seen, own, others))
     console.print(
-        "Same rows, same rewards; differences are paired by day, their intervals are 95 % each. Four looks:\n"
-        f"a difference counts as significant only below p = {SIGNIFICANT} / 4."
+        "Calm and rough: after a month below or above the year's median. Differences are of the same forecasts, paired"
+        f" by day; their intervals hold together, all {len(others)} at 95 %. Hindsight flatters the arm that it finds"
+        " best. A route's draws differ from run to run, and so does what it earns."
     )
     for rival in others:
         console.print(in_words(rival, looks=len(others)))
@@ -91,28 +93,34 @@ def _table(seen: Samples, own: NDArray[np.float64], others: list[Rival]) -> Tabl
         parts = (right, right[~seen.turbulent], right[seen.turbulent])
         return [f"{part.mean():.4f}" if len(part) else "-" for part in parts]
 
-    table.add_row(ROUTES[CONTEXTUAL], *means(own), "", "")
+    table.add_row(f"the {ROUTES[CONTEXTUAL]}", *means(own), "", "")
     for rival in others:
-        table.add_row(rival.name, *means(rival.right), said(rival.difference), f"{rival.difference.p:.2g}")
+        table.add_row(
+            rival.name, *means(rival.right), said(rival.difference, looks=len(others)), f"{rival.difference.p:.2g}"
+        )
     return table
 
 
-def said(difference: Difference) -> str:
-    """A difference and its 95 % interval."""
-    half = Z95 * difference.error
-    return f"{difference.mean:+.4f} ({difference.mean - half:+.4f} to {difference.mean + half:+.4f})"
+def interval(difference: Difference, *, looks: int) -> tuple[float, float]:
+    """Low and high of one of several differences, whose intervals all hold together at 95 % (Bonferroni)."""
+    half = NormalDist().inv_cdf(1 - SIGNIFICANT / looks / 2) * difference.error
+    return difference.mean - half, difference.mean + half
+
+
+def said(difference: Difference, *, looks: int) -> str:
+    """A difference and its interval."""
+    low, high = interval(difference, looks=looks)
+    return f"{difference.mean:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def in_words(rival: Rival, *, looks: int) -> str:
     """What a comparison, one of several looks, means."""
-    mean, half = rival.difference.mean, Z95 * rival.difference.error
-    if rival.difference.p < SIGNIFICANT / looks:
-        verdict = f"Contextual routing did {'better' if mean > 0 else 'worse'}, and not by chance"
-    else:
-        verdict = "Not told apart"
-    return (
-        f"Against {rival.name}: {verdict}; of 1000 forecasts, {1e3 * (mean - half):+.0f} to {1e3 * (mean + half):+.0f}."
-    )
+    low, high = interval(rival.difference, looks=looks)
+    fewest, most = (f"{abs(n):.0f} {'more' if n > 0 else 'fewer'}" for n in (1e3 * low, 1e3 * high))
+    verdict = "NOT significant: chance alone could do this"
+    if low > 0 or high < 0:
+        verdict = f"Contextual routing was {'better' if low > 0 else 'worse'}, significantly"
+    return f"Against {rival.name}: {fewest} to {most} right answers in 1000. {verdict}."
 
 
 def off_policy(judged: Evaluation, earned: NDArray[np.float64]) -> str:
@@ -120,11 +128,12 @@ def off_policy(judged: Evaluation, earned: NDArray[np.float64]) -> str:
     start = f"Off-policy check, from the log of {judged.route} alone:"
     if not judged.answerable:
         return f"{start} it cannot tell. {judged.why}"
+    error = next(each.error for each in judged.estimators if each.name == "dr")
     newer = earned[-int(judged.judged_on) :]
     real, (low, high) = float(np.nanmean(newer)), (judged.value.low, judged.value.high)
     return (
-        f"{start} having learnt from its older {judged.learnt_from:.0f} rewards,\n"
-        f"the contextual policy would earn {judged.value.value:.4f} ({low:.4f} to {high:.4f}) on the newer"
-        f" {judged.judged_on:.0f}. On those days it has\nreally earned {real:.4f}, "
-        f"{'inside' if low <= real <= high else 'OUTSIDE'} the interval."
+        f"{start} having learnt from its older {judged.learnt_from:.0f} rewards, the contextual policy would earn"
+        f" {judged.value.value:.4f} (standard error {error:.4f}; at all times: {low:.4f} to {high:.4f}) on the newer"
+        f" {judged.judged_on:.0f}. In service, learning from its own rewards, it earned {real:.4f} on those days,"
+        f" {'inside' if low <= real <= high else 'OUTSIDE'} the interval."
     )

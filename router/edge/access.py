@@ -20,7 +20,9 @@ from router.config import Client, Role
 
 _BEARER = b"Bearer "
 
-_OPEN = re.compile(r"/v2/health/(live|ready)|/inference\.GRPCInferenceService/Server(Live|Ready)|/(live|ready)|/(dashboard(/[\w.-]*)?)?")
+_OPEN = re.compile(
+    r"/v2/health/(live|ready)|/inference\.GRPCInferenceService/Server(Live|Ready)|/(live|ready)|/(dashboard(/[\w.-]*)?)?"
+)
 """What anybody may ask: whoever restarts processes has no key, and the dashboard's page holds no data."""
 
 _ROLES: tuple[tuple[re.Pattern[str], Role], ...] = (

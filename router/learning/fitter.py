@@ -99,6 +99,10 @@ class Fitter:
             self._seen, self._policies = seen, policies
         return known
 
+    def recall(self, route: str, version: str) -> Fit | None:
+        """What a route knew at a version, if anybody remembers it. Raises StoreError."""
+        return self._unwritten.get((route, version)) or self._store.fit(route, version)
+
     def named_by(self, decisions: Iterable[Decision]) -> list[Fit]:
         """The fits that decisions name, of those that are not written down yet."""
         named = {(decision.route, decision.policy_version) for decision in decisions}

@@ -104,14 +104,21 @@ def arms_mark(route: Route) -> str:
     return _digest("\n".join(route.settings.arms).encode(), 2)
 
 
+def same_layout(one: str, other: str) -> bool:
+    """Whether what two versions of a route knew lies in one layout, for the same arms."""
+    return one.partition("-")[0] == other.partition("-")[0]
+
+
 def fit_of(route: Route, time: float) -> Fit:
     """What is written down of a fitted route, so that its decisions can be taken again."""
     return Fit(route.name, route.version, settings_json(route.in_force), route.sums, time)
 
 
 def settings_json(settings: Settings) -> str:
-    """The settings of a route as JSON. JSON has no infinity: it is the text "inf"."""
-    return msgspec.json.encode(_finite(msgspec.to_builtins(settings))).decode()
+    """The settings of a route as JSON, without what its arms are asked with. JSON has no infinity: it says "inf"."""
+    told = msgspec.to_builtins(settings)
+    _without_headers(told["arms"])
+    return msgspec.json.encode(_finite(told)).decode()
 
 
 def settings_of(text: str) -> Settings:
@@ -122,6 +129,13 @@ def settings_of(text: str) -> Settings:
 def _rows(route: Route, layout: str, sums: Sums) -> Vector:
     nothing = np.zeros(route.policy.width)
     return np.array([sums.get((layout, arm.name), nothing) for arm in route.arms])
+
+
+def _without_headers(arms: dict[str, Any]) -> None:
+    for arm in arms.values():
+        arm.pop("headers")  # which may be secret; these settings are kept, and shown to whoever explains a decision
+        if arm["ensemble"]:
+            _without_headers(arm["ensemble"]["arms"])
 
 
 def _digest(what: bytes, size: int) -> str:

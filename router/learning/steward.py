@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from bandits import Mask
-from router.call import Event
+from router.call import Batch, Event
 from router.learning.fitter import Fitter
+from router.learning.fitting import fit_of, same_layout
 from router.route import Route
 from router.safety import canary as canaries
 from router.safety import switches
@@ -70,6 +71,8 @@ class Steward:
                 _log.exception("what was agreed on about route %s cannot be read, and it goes on as it is", route.name)
                 continue
             said += events
+            if stands.frozen and not route.frozen:  # no decision may ever name it, and it outlives this process
+                self._store.commit(Batch(fits=[fit_of(stands, self._clock())]))
             if stands is not route:
                 changed.append(stands)
         return changed, said
@@ -94,10 +97,9 @@ class Steward:
         version = switches.frozen(decided)
         if version is None:
             return replace(route, frozen=False) if route.frozen else route
-        if route.frozen and route.version == version:
-            return route
-        fit = self._store.fit(route.name, version) if version != route.version else None
-        if fit is not None and fit.sums.shape == route.sums.shape:
+        fit = self._fitter.recall(route.name, version) if version != route.version else None
+        # What a policy of another layout knew cannot be gone back to. What it gives may have changed: a canary moves.
+        if fit is not None and same_layout(version, route.version) and not np.array_equal(fit.sums, route.sums):
             route = self._fitter.stand(replace(route, sums=np.array(fit.sums)))
         return route if route.frozen else replace(route, frozen=True)
 

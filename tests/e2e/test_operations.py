@@ -50,7 +50,7 @@ def reloaded(reloading):
     """The same, with the one route that it started with."""
     router, write = reloading
     write({"first": {"arms": ARMS}})
-    assert httpx.post(f"http://{router.edge.admin}/reload").json() == {"routes": ["first"]}
+    assert httpx.post(f"http://{router.admin}/reload").json() == {"routes": ["first"]}
     return router, write
 
 
@@ -80,7 +80,7 @@ def test_reload_by_signal(reloaded):
 def test_reload_over_the_admin_port(reloaded):
     """Clients cannot; operators are told the outcome. What was learnt outlives it."""
     router, write = reloaded
-    url = f"http://{router.edge.admin}/reload"
+    url = f"http://{router.admin}/reload"
     with Client(router.address) as client:
         answers = [client.infer("first", {"x": ROWS}) for _ in range(10)]
         for answer in answers:
@@ -128,7 +128,7 @@ def test_a_reload_loses_no_call(reloaded):
             customers = [asyncio.create_task(customer(client, enough)) for _ in range(8)]
             for arms in (TRIPLE, ARMS, DOUBLE, ARMS) * 3:
                 write({"first": {"arms": arms}})
-                (await operator.post(f"http://{router.edge.admin}/reload")).raise_for_status()
+                (await operator.post(f"http://{router.admin}/reload")).raise_for_status()
             enough.set()
             return await asyncio.gather(*customers)
 
@@ -147,7 +147,7 @@ def test_what_is_learnt_during_a_reload_is_not_forgotten(reloaded):
             target = f"127.0.0.1:{silent.getsockname()[1]}"
             write({"learning": learning, "waiting": {"arms": {"silent": {"model": "silent", "target": target}}}})
             async with AsyncClient(router.address) as client, httpx.AsyncClient(timeout=30) as operator:
-                reload = asyncio.create_task(operator.post(f"http://{router.edge.admin}/reload"))
+                reload = asyncio.create_task(operator.post(f"http://{router.admin}/reload"))
                 connection, _ = await loop.sock_accept(silent)
                 with connection:
                     answers = await asyncio.gather(*(client.infer("learning", {"x": ROWS}) for _ in range(20)))
@@ -157,7 +157,7 @@ def test_what_is_learnt_during_a_reload_is_not_forgotten(reloaded):
                     (await reload).raise_for_status()
 
     write({"learning": learning})
-    httpx.post(f"http://{router.edge.admin}/reload").raise_for_status()
+    httpx.post(f"http://{router.admin}/reload").raise_for_status()
     asyncio.run(talk())
     with Client(router.address) as client:
         until(lambda: client.describe("learning").arms[0].probability > 0.9, seconds=3)

@@ -32,3 +32,25 @@ def test_what_is_gone_is_shown_too():
 def test_what_identifies_a_client_is_not_shown():
     one, other = ({"desk": {"key_sha256": digit * 64}} for digit in "ab")
     assert changes(config(clients=one), config(clients=other)) == ["clients.desk.key_sha256: changed"]
+
+
+def test_nor_is_it_where_a_client_comes_or_goes():
+    desk = {"desk": {"key_sha256": "a" * 64, "roles": ["read"]}}
+    for before, after in ({}, desk), (desk, {}):
+        (line,) = changes(config(clients=before), config(clients=after))
+        assert "aaa" not in line
+        assert '"roles":["read"]' in line
+
+
+def test_what_we_send_to_others_is_not_shown():
+    secret = {"r": {"arms": {"a": {"model": "m", "target": "h:1", "headers": {"authorization": "Bearer secret"}}}}}
+    assert changes(config(), config(routes=secret)) == ["routes.r.arms.a.headers: changed"]
+    (line,) = changes(config(), config(routes={**ROUTES, "s": secret["r"]}))
+    assert "secret" not in line
+
+
+def test_the_order_of_roles_changes_nothing():
+    one, other = (
+        {"desk": {"key_sha256": "a" * 64, "roles": roles}} for roles in (["read", "infer"], ["infer", "read"])
+    )
+    assert changes(config(clients=one), config(clients=other)) == []

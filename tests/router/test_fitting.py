@@ -65,6 +65,14 @@ def test_settings_are_written_down_and_read_again_as_they_were(settings: dict[st
     assert settings_json(again) == settings_json(told)
 
 
+def test_what_arms_are_asked_with_is_not_written_down():
+    secret = {"model": "m", "target": "h:1", "headers": {"authorization": "Bearer secret"}}
+    together = {"ensemble": {"members": {"x": 1}, "arms": {"x": secret}}}
+    text = settings_json(msgspec.convert({"arms": {"a": secret, "b": together}}, Settings))
+    assert "secret" not in text
+    assert list(settings_of(text).arms) == ["a", "b"]
+
+
 # --------------------------------------------------------------------------------------------------------- versions
 
 

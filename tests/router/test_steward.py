@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from router.call import Batch, Feedback
-from router.config import ThompsonPolicy
+from router.call import Batch, Decision, Feedback
+from router.config import Reward, ThompsonPolicy
 from router.config.safety import Canary, ErrorGuardrail, Moment, Schedule, Shadow, Step
 from router.errors import NoArmAllowed
 from router.learning.counting import count
@@ -63,11 +63,18 @@ class Replica:
             self.store.commit(Batch(adds=self.route.tally.drain()))
         stand, said = self.steward.look(self.routes.current)
         self.store.commit(Batch(events=said))
-        for known in [*stand, *self.fitter.refit(self.routes.current)]:
+        self.publishes(stand)
+        self.refits()
+        return [each.kind for each in said]
+
+    def refits(self) -> None:
+        self.publishes(self.fitter.refit(self.routes.current))
+
+    def publishes(self, routes: Iterable[Route]) -> None:
+        for known in routes:
             self.routes.publish(self.route.now(known))
             if self.route.tally is not None:
                 self.route.tally.watch(known.watches)
-        return [each.kind for each in said]
 
     def serves(self, arm: str, calls: int, failed: int = 0) -> None:
         """An arm answers calls, and fails some."""
@@ -75,15 +82,21 @@ class Replica:
         for call in range(calls):
             self.route.tally.count(list(self.route.settings.arms).index(arm), 0.01, self.p, failed=call < failed)
 
-    def learns(self, rewards: int, value: float = 1.0) -> None:
-        """Decides so often, and is told what each earned."""
-        for _ in range(rewards):
-            decision, _ = self.route.decide(call_of("credit"))
-            fits = self.fitter.named_by([decision])
-            told = [Feedback(decision.id, self.clock(), value)]
-            count(self.store, self.routes.current, Batch([decision], fits=fits), told)
-            self.fitter.written(fits)
+    def decides(self, calls: int) -> list[Decision]:
+        """Takes decisions and writes them down."""
+        decisions = []
+        for _ in range(calls):
+            decisions.append(self.route.decide(call_of("credit"))[0])
             self.clock.advance(0.001)
+        fits = self.fitter.named_by(decisions)
+        self.store.commit(Batch(decisions, fits=fits))
+        self.fitter.written(fits)
+        return decisions
+
+    def learns(self, decisions: Iterable[Decision], value: float = 1.0) -> None:
+        """Is told what decisions earned."""
+        told = [Feedback(decision.id, self.clock(), value) for decision in decisions]
+        count(self.store, self.routes.current, Batch(), told)
 
 
 def operator(store: Store, key: str, state: Position, *, version: str = "", now: float = NOW) -> None:
@@ -165,12 +178,12 @@ def test_a_guardrail_that_freezes_keeps_the_policy_as_it_is():
     freezes = {"errors": ErrorGuardrail(action="freeze", most=0.05)}
     replica = Replica(MemoryStore(), FakeClock(), guardrails=freezes, policy=ThompsonPolicy())
     replica.looks()
-    replica.learns(10)
+    replica.learns(replica.decides(10))
     replica.looks()
     before = replica.route
     replica.serves("b", 100, failed=30)
     assert replica.looks() == ["frozen"]
-    replica.learns(50)
+    replica.learns(replica.decides(50))
     replica.looks()
     assert replica.route.frozen
     assert (replica.route.version, replica.p) == (before.version, p_of(before))
@@ -179,49 +192,72 @@ def test_a_guardrail_that_freezes_keeps_the_policy_as_it_is():
 # ---------------------------------------------------------------------------------------------------------- freeze
 
 
-def frozen(policy: Any = None, **more: Any) -> Replica:
-    """A replica that has learnt, and then was frozen before anybody decided by what it had learnt."""
-    replica = Replica(MemoryStore(), FakeClock(), policy=policy or ThompsonPolicy(), **more)
-    replica.learns(20)
+def frozen() -> Replica:
+    """A replica that has learnt from 20 rewards, and then was frozen before anybody decided by what it had learnt."""
+    replica = Replica(MemoryStore(), FakeClock(), policy=ThompsonPolicy())
+    replica.learns(replica.decides(20))
     replica.looks()
     operator(replica.store, ROUTE, "frozen", version=replica.route.version)
     replica.looks()
     return replica
 
 
+def restarted(replica: Replica) -> Replica:
+    again = Replica(replica.store, replica.clock, policy=ThompsonPolicy())
+    again.looks()
+    return again
+
+
 def test_a_frozen_route_keeps_its_version_whatever_is_learnt_and_over_a_restart():
     replica = frozen()
     version, p = replica.route.version, replica.p
-    replica.learns(100, 0.0)
+    replica.learns(replica.decides(100), 0.0)
     replica.looks()
-    assert replica.route.frozen
-    assert (replica.route.version, replica.p) == (version, p)
-    restarted = Replica(replica.store, replica.clock, policy=ThompsonPolicy())
-    restarted.looks()
-    assert restarted.route.frozen
-    assert (restarted.route.version, restarted.p) == (version, p)
-    assert restarted.route.sums[:, 0].sum() == 20
+    for each in replica, restarted(replica):
+        assert each.route.frozen
+        assert (each.route.version, each.p) == (version, p)
+        assert each.route.sums[:, 0].sum() == 20
+
+
+def test_a_frozen_route_keeps_its_version_over_a_restart_though_no_decision_named_it():
+    replica = Replica(MemoryStore(), FakeClock(), policy=ThompsonPolicy())
+    early = replica.decides(40)
+    replica.learns(early[:20])
+    replica.looks()
+    version, p = replica.route.version, replica.p
+    operator(replica.store, ROUTE, "frozen", version=version)
+    replica.looks()
+    replica.learns(early[20:], 0.0)
+    again = restarted(replica)
+    assert (again.route.version, again.p) == (version, p)
 
 
 def test_a_route_is_frozen_as_it_was_when_it_was_told_though_it_has_learnt_since():
     replica = Replica(MemoryStore(), FakeClock(), policy=ThompsonPolicy())
-    replica.learns(20)
+    early = replica.decides(40)
+    replica.learns(early[:20])
     replica.looks()
     version, p = replica.route.version, replica.p
     operator(replica.store, ROUTE, "frozen", version=version)
-    for known in replica.fitter.refit(replica.routes.current):  # of a cycle that had begun
-        replica.routes.publish(replica.route.now(known))
-    replica.learns(50, 0.0)
-    for known in replica.fitter.refit(replica.routes.current):
-        replica.routes.publish(replica.route.now(known))
+    replica.learns(early[20:], 0.0)
+    replica.refits()  # of a cycle that had begun
     assert replica.route.version != version
     replica.looks()
-    assert (replica.route.version, replica.p) == (version, p)
+    for each in replica, restarted(replica):
+        assert (each.route.version, each.p) == (version, p)
+
+
+def test_what_a_policy_of_another_layout_knew_is_not_gone_back_to():
+    before = frozen()
+    again = Replica(before.store, before.clock, policy=ThompsonPolicy(), reward=Reward(high=2.0))
+    again.looks()
+    assert again.route.frozen
+    assert again.route.sums.tolist() == np.zeros((2, 3)).tolist()
 
 
 def test_a_route_that_is_thawed_knows_all_that_was_learnt_meanwhile():
     replica = frozen()
-    replica.learns(100)
+    replica.learns(replica.decides(100))
     operator(replica.store, ROUTE, "on")
     replica.looks()
     assert not replica.route.frozen
@@ -289,6 +325,7 @@ def test_a_canary_with_other_settings_begins_anew():
     replica.looks()
     replica.serves("b", 60, failed=20)
     replica.looks()
+    replica.clock.advance(1.0)
     again = canaried(replica.store, replica.clock, canary=msgspec.structs.replace(CANARY, run="2"))
     assert again.p == [0.9, 0.1]
     assert again.looks() == ["canary_began"]
@@ -332,7 +369,7 @@ def test_a_schedule_moves_the_shares_as_time_goes_by():
 def test_what_was_learnt_outlives_a_move_of_the_schedule():
     clock = FakeClock(datetime(2026, 3, 2, 8, tzinfo=UTC).timestamp())
     replica = Replica(MemoryStore(), clock, schedule=Schedule(moments=[at(8, a=1), at(9, b=1)]))
-    replica.learns(5)
+    replica.learns(replica.decides(5))
     replica.looks()
     clock.advance(3600.0)
     replica.looks()

@@ -20,6 +20,7 @@ class Link:
     def __init__(self, server: int) -> None:
         self._server = server
         self._open = asyncio.Event(), asyncio.Event()  # for what is asked, and for what is answered
+        self._fatal: bytes | None = None  # what a request contains whose answer is the first to be lost
         self._pumps: set[asyncio.Task[None]] = set()
         self.heal()
 
@@ -28,9 +29,14 @@ class Link:
         for gate in self._open:
             gate.clear()
 
-    def lose_answers(self) -> None:
-        """What is asked arrives and is done. Answers do not."""
-        self._open[1].clear()
+    async def lose_answers(self, containing: bytes) -> None:
+        """From the next request on that contains these bytes, what is asked arrives and is done. Answers do not.
+
+        Returns once that request is on its way.
+        """
+        self._fatal = containing
+        while self._fatal:
+            await asyncio.sleep(0.005)
 
     def heal(self) -> None:
         """All arrives, and what was on its way as well."""
@@ -44,7 +50,7 @@ class Link:
         except OSError:
             writer.transport.abort()
             return
-        for pump in (_pump(reader, to_server, asked), _pump(from_server, writer, answered)):
+        for pump in (self._pump(reader, to_server, asked), self._pump(from_server, writer, answered)):
             task = asyncio.create_task(pump)
             self._pumps.add(task)
             task.add_done_callback(self._pumps.discard)
@@ -62,15 +68,18 @@ class Link:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
-    try:
-        while data := await reader.read(_CHUNK):
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
+        asked, answered = self._open
+        try:
+            while data := await reader.read(_CHUNK):
+                if gate is asked and self._fatal and self._fatal in data:
+                    self._fatal = None
+                    answered.clear()
+                await gate.wait()
+                writer.write(data)
+                await writer.drain()
             await gate.wait()
-            writer.write(data)
-            await writer.drain()
-        await gate.wait()
-    except OSError:
-        pass  # the other end has gone
-    finally:
-        writer.close()
+        except OSError:
+            pass  # the other end has gone
+        finally:
+            writer.close()
