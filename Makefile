@@ -26,7 +26,7 @@ serve: $(READY) ## the same service, up until stopped
 	@$(BIN)/python -m router.demo --serve
 
 test: $(READY) ## unit, contract and end-to-end tests, with real processes and real clients
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(READY) ## ruff, mypy --strict, import-linter, generated code fresh
 	@$(BIN)/ruff check --quiet

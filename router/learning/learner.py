@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from prometheus_client import Counter
@@ -40,6 +40,7 @@ T = TypeVar("T")
 MOST_WAITING = 200_000
 MOST_AT_ONCE = 5_000  # in a commit: a longer one would keep other processes from theirs
 GRACE_SECONDS = 2.0
+HOLD_SECONDS = 1.0  # that clients wait for a store that is away; then they are told at once
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 2.0
 
@@ -111,6 +112,7 @@ class Learner:
 
     async def committed(self, decision: Decision) -> None:
         """Records a decision and returns when it is durable. Raises NotRecorded, and then it never will be."""
+        self._check_store()
         done = asyncio.get_running_loop().create_future()
         self._queue.strict.append((decision, done))
         self._wake.set()
@@ -154,10 +156,11 @@ class Learner:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), min(self._flush_seconds, self._refresh_seconds))
             self._wake.clear()
+            began = asyncio.get_running_loop().time()
             try:
                 await self._cycle()
             except Exception as error:  # learning goes on, whatever one cycle met
-                self._tell_failure(error)
+                self._tell_failure(error, began)
                 if self._stopped.is_set():
                     raise
                 with suppress(TimeoutError):
@@ -180,10 +183,16 @@ class Learner:
     async def _claim(self, feedbacks: Sequence[Feedback]) -> list[Verdict]:
         if len(self._queue.feedback) >= MOST_WAITING:
             raise ResourceExhausted("too many rewards are waiting for the store; send it again later")
+        self._check_store()
         done: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
         self._queue.feedback.append((feedbacks, done))
         self._wake.set()
         return await done
+
+    def _check_store(self) -> None:
+        """Raises NotRecorded when there is no hope of a commit: a client that is kept waiting hangs up instead."""
+        if self.store_away_seconds > HOLD_SECONDS:
+            raise NotRecorded
 
     def _is_young(self, decision: str) -> bool:
         """Whether a decision may exist that is not in the store yet."""
@@ -242,9 +251,7 @@ class Learner:
             verdicts = iter(await self._in_thread(lambda: self._write(queue, decisions, feedbacks)))
         except BaseException:
             self._put_back(queue)
-            waiters: list[asyncio.Future[Any]] = [done for _, done in queue.strict]
-            for waiter in [*waiters, *(done for _, done in queue.feedback)]:
-                settle(waiter, error=NotRecorded())
+            queue.refuse()
             raise
         self._rows.sent = []
         for _, committed in queue.strict:
@@ -282,9 +289,11 @@ class Learner:
         self._queue.decisions = queue.decisions
         self._queue.events = queue.events + self._queue.events
 
-    def _tell_failure(self, error: Exception) -> None:
+    def _tell_failure(self, error: Exception, began: float) -> None:
         if self._away_since is None and isinstance(error, StoreError):
-            self._away_since = asyncio.get_running_loop().time()
+            self._away_since = began
+        if self.store_away_seconds > HOLD_SECONDS:
+            self._queue.refuse()
         self._metrics.store_errors.inc()
         n, what = len(self._queue.decisions), "are lost" if self._stopped.is_set() else "wait"
         traceback = not isinstance(error, StoreError)

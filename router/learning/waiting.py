@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.call import Add, Decision, Event, Feedback, Vector
+from router.errors import NotRecorded
 from router.learning.counting import Verdict
 
 
@@ -35,6 +36,14 @@ class Queue:
             taken.feedback.append(self.feedback.popleft())
             reports += len(taken.feedback[-1][0])
         return taken
+
+    def refuse(self) -> None:
+        """Tells all who wait for a commit that there was none."""
+        waiters: list[asyncio.Future[Any]] = [done for _, done in self.strict]
+        for waiter in [*waiters, *(done for _, done in self.feedback)]:
+            settle(waiter, error=NotRecorded())
+        self.strict = []
+        self.feedback.clear()
 
 
 class Rows:

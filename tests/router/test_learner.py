@@ -286,6 +286,27 @@ async def test_while_the_store_is_away_nothing_is_acknowledged_and_nothing_is_lo
         assert sum(row[0] for (layout, _), row in bench.sums().items() if layout == REWARD) == 1
 
 
+async def test_nobody_is_kept_waiting_for_a_store_that_has_been_away_for_long(monkeypatch: pytest.MonkeyPatch):
+    """Whoever would wait for the next try is told at once, and it is tried all the same."""
+    monkeypatch.setattr(module, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.2)
+    store = FlakyStore()
+    async with running(store) as bench:
+        store.down = True
+        decision = bench.decided()
+        await until(lambda: bench.learner.store_away_seconds > 0)
+        await until(lambda: bench.metric("croupier_store_errors_total"))
+        tried = bench.metric("croupier_store_errors_total")
+        with pytest.raises(NotRecorded):
+            await bench.earn(decision)
+        with pytest.raises(NotRecorded):
+            await bench.learner.committed(bench.decide())
+        assert bench.metric("croupier_store_errors_total") == tried
+        store.down = False
+        await until(lambda: not bench.learner.store_away_seconds)
+        assert await bench.earn(decision) == decision
+
+
 async def test_decisions_keep_their_order_while_the_store_is_away():
     store = FlakyStore()
     async with running(store) as bench:
