@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from functools import partial
 
 import grpc
 import httpx
@@ -203,8 +204,11 @@ def test_a_contextual_policy_learns_which_arm_is_right_when(client):
         assert told.reproduced, told.differences
         return {arm.name: arm.probability for arm in told.arms}
 
+    def learnt(value, arm):
+        return p(value)[arm] == pytest.approx(0.95)
+
     for value, arm in right.items():
-        until(lambda value=value, arm=arm: p(value)[arm] == pytest.approx(0.95), SOON)
+        until(partial(learnt, value, arm), SOON)
 
 
 # --------------------------------------------------------------------------------------------------- feature tables

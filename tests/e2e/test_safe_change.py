@@ -6,6 +6,7 @@ import hashlib
 import socket
 from collections import Counter
 from contextlib import closing
+from typing import Any
 
 import grpc
 import httpx
@@ -296,7 +297,7 @@ def test_a_unit_keeps_its_arm(client):
 # ---------------------------------------------------------------------------------------------------------- access
 
 KEYS = {"shop": "shop-key", "reader": "reader-key", "boss": "boss-key", "greedy": "greedy-key"}
-ROLES = {
+ROLES: dict[str, dict[str, Any]] = {
     "shop": {"roles": ["infer", "feedback"]},
     "reader": {"roles": ["read"]},
     "boss": {"roles": ["read", "operate"]},

@@ -295,7 +295,7 @@ async def test_nobody_is_kept_waiting_for_a_store_that_has_been_away_for_long(mo
         store.down = True
         decision = bench.decided()
         await until(lambda: bench.learner.store_away_seconds > 0)
-        await until(lambda: bench.metric("croupier_store_errors_total"))
+        await until(lambda: bool(bench.metric("croupier_store_errors_total")))
         tried = bench.metric("croupier_store_errors_total")
         with pytest.raises(NotRecorded):
             await bench.earn(decision)
