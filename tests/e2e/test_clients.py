@@ -166,7 +166,7 @@ def test_curl(server):
 
     feedback = {"decision_id": parameters["decision_id"], "reward": 1}
     status, _, answer = curl(f"{server.address}/v1/feedback", feedback)
-    assert (status, answer) == (200, {"route": ROUTE, "arm": parameters["arm"]})
+    assert (status, answer) == (200, {"route": ROUTE, "arm": parameters["arm"], "counted": ["reward"]})
     status, _, answer = curl(f"{server.address}/v1/feedback", feedback)
     assert status == 409
     assert parameters["decision_id"] in answer["error"]
