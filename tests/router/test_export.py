@@ -39,11 +39,11 @@ RICH = Decision(
 NOTHING = dict.fromkeys(("probabilities", "allowed", "context", "proposed", "prediction", "reward", "truth", "others"))
 ROWS = [
     {"decision": "d1", "time": 1.5, "unit": "", "arm": "a", "propensity": 0.75, "rule": "", "failed": []}
-    | {"policy_version": "v1", "metric_profit": None, "reported": None, **NOTHING},
+    | {"policy_version": "v1", "upstream": "", "metric_profit": None, "reported": None, **NOTHING},
     {"decision": "d2", "time": 2.5, "unit": "u1", "arm": "é", "propensity": 0.25, "probabilities": [0.75, 0.25, 0.0]}
     | {"allowed": [0, 2], "rule": "calm", "failed": ["b"], "policy_version": "v2", "context": [0.1, -0.0]}
     | {"proposed": [0.0, 1.0, 0.0], "prediction": 0.1 + 0.2, "reward": 0.5, "truth": 1.0, "metric_profit": -7.5}
-    | {"others": '{"cost":3.0}', "reported": 9.0},
+    | {"upstream": "", "others": '{"cost":3.0}', "reported": 9.0},
 ]
 
 
