@@ -169,6 +169,10 @@ def test_one_that_is_killed_is_replaced_and_nothing_that_it_acknowledged_is_lost
                 shared.earn()
             except httpx.TransportError as error:
                 lost.append(error)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.NOT_FOUND:
+                    raise
+                lost.append(error)  # a decision of the last moment, which was not written down yet
 
     victim, survivor = shared.router.children()
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -179,7 +183,7 @@ def test_one_that_is_killed_is_replaced_and_nothing_that_it_acknowledged_is_lost
         until(partial(replaced, shared, victim))
         stop.set()
         assert [each.result() for each in working] == [None] * CLIENTS
-    assert len(lost) <= CLIENTS  # what was in flight on the one that was killed
+    assert len(lost) <= CLIENTS  # what was in flight on the one that was killed, or not yet in the log
     assert survivor in shared.router.children()
     assert len({shared.decide()[2] for _ in range(CONNECTIONS)}) == WORKERS
     assert [shared.get("/v1/routes")["routes"] for _ in range(CONNECTIONS)] == before
