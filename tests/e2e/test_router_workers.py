@@ -161,7 +161,8 @@ def test_one_that_is_killed_is_replaced_and_nothing_that_it_acknowledged_is_lost
     """Its successor serves what the others do, whatever stands in the file by now."""
     before = [shared.get("/v1/routes")["routes"] for _ in range(CONNECTIONS)]
     shared.write({"never": {"arms": ARMS}})
-    stop, lost = threading.Event(), []
+    stop = threading.Event()
+    lost: list[httpx.HTTPError] = []
 
     def earn():
         while not stop.wait(0.02):
