@@ -9,31 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 
 from protos.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted
 from runtime.explain import EXPLAIN, Explainer, Question, question_of
 from runtime.model import Arrays, Parameters, SharedModel
 from runtime.settings import ExplainOptions, ModelSettings
+from runtime.worker import step_back
 
 NICENESS = 10  # of the thread; where cores are short, it gets a tenth of what a thread that serves gets
 
 _log = logging.getLogger(__name__)
 
 
-def _step_back() -> None:
-    # On Linux priorities are a thread's own. Measured on two cores: beside explanations, other requests keep three
-    # quarters of their rate with it, half without.
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-
-_thread = ThreadPoolExecutor(1, "explain", initializer=_step_back)  # starts with the first explanation
+# Measured on two cores: beside explanations, other requests keep three quarters of their rate with it, half without.
+_thread = ThreadPoolExecutor(1, "explain", initializer=partial(step_back, NICENESS))  # starts when first asked
 
 
 class Explained:
