@@ -7,6 +7,7 @@ import sys
 
 BENCHMARKS = {
     "overhead": "What does a request cost?",
+    "instructions": "Where does a request's time go?",
     "runtime": "What does serving a model cost beside MLServer and Triton?",
     "overload": "What happens at three times the peak?",
     "soak": "Does it grow?",

@@ -15,7 +15,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.envoy import binary, envoy
 from benchmarks.h2load import load
 from benchmarks.overhead import METHOD, Target, check, message
-from benchmarks.process import server
+from benchmarks.process import PYTHON, server
 from protos.grpc import GrpcApp, Rpc
 from protos.messages import ModelInferResponse, ModelMetadataResponse, ModelReadyResponse
 from protos.serve import Listener, serve
@@ -47,7 +47,7 @@ def echo(folder: Path) -> Iterator[Target]:
 
 
 @contextmanager
-def router(folder: Path, upstream: str, name: str = ROUTER) -> Iterator[Target]:
+def router(folder: Path, upstream: str, name: str = ROUTER, python: Sequence[str] = PYTHON) -> Iterator[Target]:
     """`croupier serve` with two arms behind `upstream`."""
     arm = f"model: mlp, target: '{upstream}', client: {CLIENTS[name]}"
     (folder / "croupier.yaml").write_text(
@@ -63,7 +63,7 @@ def router(folder: Path, upstream: str, name: str = ROUTER) -> Iterator[Target]:
                   b: {{{arm}, version: "1"}}
             """)
     )
-    command = [sys.executable, "-m", "router", "serve", str(folder / "croupier.yaml")]
+    command = [*python, "-m", "router", "serve", str(folder / "croupier.yaml")]
     with server(command, folder / "log") as process:
         yield Target(name, process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1], process)
 

@@ -11,7 +11,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.h2load import load
-from benchmarks.process import Server, free_port, server
+from benchmarks.process import PYTHON, Server, free_port, server
 from protos.messages import ModelInferRequest, ModelInferResponse
 from protos.tensors import add_inputs, outputs_of
 from protos.v2 import SERVICE
@@ -77,35 +77,37 @@ def write_model(folder: Path) -> None:
 
 
 @contextmanager
-def our_runtime(folder: Path) -> Iterator[Target]:
+def our_runtime(folder: Path, python: Sequence[str] = PYTHON) -> Iterator[Target]:
     """`croupier runtime`."""
     write_model(folder / "models")
-    command = [sys.executable, "-m", "runtime", "models", "--port", "0"]
+    command = [*python, "-m", "runtime", "models", "--port", "0"]
     with server(command, folder / "log", folder=folder) as process:
         address = process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1]
         yield Target("runtime", address, process)
 
 
 @contextmanager
-def our_router(folder: Path) -> Iterator[Target]:
+def our_router(folder: Path, python: Sequence[str] = PYTHON) -> Iterator[Target]:
     """`croupier serve`: a bandit over two arms in process, SQLite, metrics."""
-    with _router("router", folder, "policy: {kind: thompson}") as target:
+    with _router("router", folder, python, "policy: {kind: thompson}") as target:
         yield target
 
 
 @contextmanager
-def our_full_router(folder: Path) -> Iterator[Target]:
+def our_full_router(folder: Path, python: Sequence[str] = PYTHON) -> Iterator[Target]:
     """The same with a contextual policy that reads five columns, a shadow of 1 % and traces of 1 % of the requests."""
     columns = ", ".join(f"x{n}: {{tensor: x, column: {n}}}" for n in range(5))
     route = f"""policy: {{kind: linear_thompson}}
     context: {{{columns}}}
     shadows: {{c: {{percent: 1}}}}"""
-    with _collector() as collector, _router(FULL, folder, route, f"tracing: {{collector: '{collector}'}}") as target:
-        yield target
+    with _collector() as collector:
+        tracing = f"tracing: {{collector: '{collector}'}}"
+        with _router(FULL, folder, python, route, tracing) as target:
+            yield target
 
 
 @contextmanager
-def _router(name: str, folder: Path, route: str, more: str = "") -> Iterator[Target]:
+def _router(name: str, folder: Path, python: Sequence[str], route: str, more: str = "") -> Iterator[Target]:
     write_model(folder / "models")
     (folder / "croupier.yaml").write_text(f"""\
 listen: 127.0.0.1:0
@@ -118,7 +120,7 @@ routes:
     arms: {{a: {{model: mlp}}, b: {{model: mlp}}, c: {{model: mlp}}}}
     {route}
 """)
-    command = [sys.executable, "-m", "router", "serve", "croupier.yaml"]
+    command = [*python, "-m", "router", "serve", "croupier.yaml"]
     with server(command, folder / "log", folder=folder) as process:
         address = process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1]
         yield Target(name, address, process)

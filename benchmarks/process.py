@@ -7,10 +7,14 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+PYTHON = (sys.executable,)
+"""The command that runs our modules."""
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -37,6 +41,10 @@ class Server:
     def threads(self) -> int:
         """Their threads."""
         return sum(_status(pid, "Threads") for pid in _tree(self._process.pid))
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to the process that was started."""
+        self._process.send_signal(number)
 
     def pin(self, cores: set[int]) -> None:
         """Keeps every thread of the processes to these cores, and those that they will start."""
