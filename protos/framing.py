@@ -41,19 +41,33 @@ class Reader:
         if event["type"] != "http.request":
             raise Disconnected
         body: bytes = event.get("body", b"")
-        # The common case, a small message in one chunk, is answered without a buffer.
-        if not event.get("more_body", False) and len(body) >= _PREFIX:
-            length = self._length(body)
-            if len(body) == _PREFIX + length:
-                return self._decoded(body[0], body[_PREFIX:])
-        self._buffer += body
-        self._more = event.get("more_body", False)
-        message = await self._next()
-        if message is None:
+        if event.get("more_body", False):
+            body = await self._all(body)
+        size = len(body) - _PREFIX
+        if size < 0 or (length := self._length(body)) > size:
+            if body:
+                raise InvalidArgument(f"the request ends {len(body)} bytes into a message")
             raise InvalidArgument("a unary call carries exactly one message; this one carried none")
-        if await self._next() is not None:
+        if length < size:
             raise InvalidArgument("a unary call carries exactly one message; this one carried more")
-        return message
+        return self._decoded(body[0], body[_PREFIX:])
+
+    async def _all(self, body: bytes) -> bytes:
+        """The whole of a body that has begun. What is too long is refused before all of it has come."""
+        receive, chunks, size = self._receive, [body], len(body)
+        while True:
+            event = await receive()
+            if event["type"] != "http.request":
+                raise Disconnected
+            if chunk := event.get("body", b""):
+                chunks.append(chunk)
+                size += len(chunk)
+            if not event.get("more_body", False):
+                return body if len(chunks) == 1 else b"".join(chunks)
+            if len(body) >= _PREFIX:
+                self._length(body)
+            if size > self._max + _PREFIX:
+                return b"".join(chunks)
 
     async def each(self) -> AsyncIterator[bytes]:
         """Every message of a streaming call."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -48,45 +48,37 @@ _OK = (b"grpc-status", b"0")
 class Metadata(Mapping[str, str]):
     """What the caller sent, by lower-case name; `-bin` values stay base64. The last of equal names counts.
 
-    Decoded when somebody looks: most calls are answered by nobody's looking.
+    Decoded when somebody looks: most calls are answered by nobody's looking at more than a name or two.
     """
 
-    __slots__ = ("_decoded", "_headers")
+    __slots__ = ("raw",)
 
-    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
-        self._headers = headers
-        self._decoded: dict[str, str] | None = None
-
-    def _all(self) -> dict[str, str]:
-        if self._decoded is None:
-            self._decoded = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._headers}
-        return self._decoded
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.raw = dict(headers)
 
     def __getitem__(self, name: str) -> str:
-        if self._decoded is None:  # whoever wants one name does not pay for all
-            wanted = name.encode("latin-1", "replace")
-            for told, value in reversed(self._headers):
-                if told == wanted:
-                    return value.decode("latin-1")
-            raise KeyError(name)
-        return self._decoded[name]
+        return self.raw[name.encode("latin-1", "replace")].decode("latin-1")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As every Mapping has it, without the exception that theirs costs."""
+        value = self.raw.get(name.encode("latin-1", "replace"))
+        return default if value is None else value.decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
+        return (name.decode("latin-1") for name in self.raw)
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(self.raw)
 
 
 class Rpc:
     """One call as the edge saw it, and what goes back beside the message."""
 
-    __slots__ = ("deadline", "headers", "metadata", "rest", "trailing")
+    __slots__ = ("deadline", "metadata", "rest", "trailing")
 
     def __init__(
-        self, headers: list[tuple[bytes, bytes]], deadline: float | None = None, *, rest: bool = False
+        self, headers: Iterable[tuple[bytes, bytes]], deadline: float | None = None, *, rest: bool = False
     ) -> None:
-        self.headers = headers
         self.metadata = Metadata(headers)
         self.deadline = deadline  # on the event loop's clock; None: the caller waits for ever
         self.trailing: list[tuple[str, str]] = []
@@ -127,12 +119,13 @@ class GrpcApp:
             method = self._methods.get(scope["path"])
             if method is None:
                 raise Unimplemented(f"unknown method {scope['path']}")
-            timeout, encoding = _control(rpc.headers)
-            reader = Reader(receive, encoding, self._max_message)
+            told = rpc.metadata.raw
+            reader = Reader(receive, told.get(b"grpc-encoding"), self._max_message)
+            timeout = told.get(b"grpc-timeout")
             if timeout is None:
                 await _answer(method, reader, rpc, reply)
                 return
-            rpc.deadline = asyncio.get_running_loop().time() + timeout
+            rpc.deadline = asyncio.get_running_loop().time() + parse_timeout(timeout)
             limit = asyncio.timeout_at(rpc.deadline)
             try:
                 async with limit:
@@ -186,8 +179,13 @@ class _Reply:
         """The whole response of a unary call."""
         trailers = _trailers(self._rpc)
         self._started = self._ended = True
-        body = {"type": "http.response.body", "body": frame(message)}
-        await self._send(_START, body, {"type": "http.response.trailers", "headers": trailers})
+        send = self._server
+        try:
+            await send(_START)
+            await send({"type": "http.response.body", "body": frame(message)})
+            await send({"type": "http.response.trailers", "headers": trailers})
+        except OSError:
+            raise Disconnected from None
 
     async def each(self, message: bytes) -> None:
         """One message of a streaming call."""
@@ -218,17 +216,6 @@ class _Reply:
             raise Disconnected from None
 
 
-def _control(headers: list[tuple[bytes, bytes]]) -> tuple[float | None, bytes | None]:
-    timeout: float | None = None
-    encoding: bytes | None = None
-    for name, value in headers:
-        if name == b"grpc-timeout":
-            timeout = parse_timeout(value)
-        elif name == b"grpc-encoding":
-            encoding = value
-    return timeout, encoding
-
-
 def parse_timeout(value: bytes) -> float:
     """Seconds of a `grpc-timeout` header: at most eight digits and a unit, as in b"250m"."""
     text = value.decode("latin-1")
@@ -239,7 +226,10 @@ def parse_timeout(value: bytes) -> float:
 
 
 def _trailers(rpc: Rpc) -> list[tuple[bytes, bytes]]:
-    return [_OK, *((name.encode("latin-1"), value.encode("latin-1")) for name, value in rpc.trailing)]
+    trailing = rpc.trailing
+    return (
+        [_OK, *[(name.encode("latin-1"), value.encode("latin-1")) for name, value in trailing]] if trailing else [_OK]
+    )
 
 
 def encode_message(text: str) -> bytes:

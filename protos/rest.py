@@ -78,7 +78,7 @@ def v2_routes(
         body, (model, version) = await request.body(), _model(request)
         if version or b"model_version" not in body:  # which may name another than the newest
             admit(model, version)
-        given = next((value for name, value in rpc.headers if name == binary.HEADER), None)
+        given = rpc.metadata.raw.get(binary.HEADER)
         size = None if given is None else binary.json_size(given, body)
         if size != 0:
             return request_of(body, model, version, size)

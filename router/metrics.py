@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
+from protos.metrics import Counts, Histograms
+
 BUCKETS = (
     *(1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7.5e-3),
     *(1e-2, 2e-2, 3e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
@@ -17,15 +19,13 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         arm = ("route", "arm")
-        self.requests = Counter(
-            "croupier_requests", "Inference requests answered, by gRPC status.", (*arm, "code"), registry=registry
+        self.requests = Counts(
+            "croupier_requests", "Inference requests answered, by gRPC status.", (*arm, "code"), registry
         )
         self.unknown_routes = Counter(
             "croupier_unknown_route_requests", "Requests for routes that there are not.", registry=registry
         )
-        self.seconds = Histogram(
-            "croupier_request_seconds", "Time an arm took to answer.", arm, registry=registry, buckets=BUCKETS
-        )
+        self.seconds = Histograms("croupier_request_seconds", "Time an arm took to answer.", arm, BUCKETS, registry)
         self.decisions = Counter("croupier_decisions", "Decisions committed to the store.", arm, registry=registry)
         self.rewards = Counter("croupier_rewards", "Rewards counted by this process.", arm, registry=registry)
         self.mean_reward = Gauge(

@@ -3,15 +3,12 @@
 Beside our own names stand those of MLServer, from the same numbers, for the dashboards that people have. Its versions
 are those that clients asked for; ours are those that answered.
 
-The numbers are plain attributes written by the event loop, and become Prometheus' families when somebody scrapes:
-counters with locks would cost each request a tenth of its time.
+The numbers are plain attributes written by the event loop, as `protos.metrics` has them.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry
@@ -25,6 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from protos.errors import Code
+from protos.metrics import Histogram
 
 SECONDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _LABELS = ("model", "version")
@@ -36,32 +34,6 @@ _HISTOGRAMS = {
 }
 LOADS = ("loaded", "unchanged", "failed")
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-
-
-class Histogram:
-    """Counts by upper bound, and their sum."""
-
-    __slots__ = ("_bounds", "_counts", "sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Counts a value in the first bucket that holds it."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
-
-    @property
-    def count(self) -> int:
-        """How many values it has seen."""
-        return sum(self._counts)
-
-    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
-        """Appends the buckets, cumulative as Prometheus wants them."""
-        bounds = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
-        family.add_metric(labels, list(zip(bounds, accumulate(self._counts), strict=True)), self.sum)
 
 
 class ModelMetrics:

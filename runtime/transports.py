@@ -21,7 +21,8 @@ from starlette.routing import Route
 
 from protos.errors import CallError, Code
 from protos.grpc import Methods, Rpc, Stream, Unary
-from runtime.metrics import SECONDS, Histogram
+from protos.metrics import Histogram
+from runtime.metrics import SECONDS
 
 _APP = "mlserver"  # whose dashboards ask for it
 _UNCOUNTED = {"/v2/health/live", "/v2/health/ready"}

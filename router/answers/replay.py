@@ -13,7 +13,7 @@ from bandits import Draw, Fitted, Mask, Policy, sampler
 from bandits.draw import siphash
 from router.call import Decision, Fit, Vector
 from router.config import Route as Settings
-from router.learning.fitting import settings_of
+from router.learning.fitting import in_force
 from router.safety.canary import mixed
 
 SAME = 1e-12
@@ -32,6 +32,7 @@ class Refitted:
     fitted: Fitted
     draw: Draw
     salt: str
+    canary_share: float | None  # that `fitted` gives the canary; None: there was none, or it was not written down
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Again:
     proposed: Vector | None  # what the policy would have drawn from, where it only looked on
     drawn: tuple[str, ...]  # the arms in the order in which they were drawn: all but the last one failed
     propensity: float  # of the last
-    canary_share: float | None  # with which the canary was mixed in, as the decision has it
+    canary_share: float | None  # with which the canary was mixed in
     differences: tuple[str, ...]  # a sentence for each thing that is not as it is written down
 
     @property
@@ -53,11 +54,14 @@ class Again:
 
 def refitted(fit: Fit) -> Refitted:
     """The policy that a fit tells of. Raises ValueError for settings and sums that this version cannot read."""
-    settings = settings_of(fit.settings)
+    settings, share = in_force(fit.settings)
     arms = tuple(settings.arms)
     policy = settings.build_policy()
+    fitted = policy.fit(np.array(fit.sums))
+    if share is not None and settings.canary is not None:
+        fitted = mixed(fitted, arms.index(settings.canary.arm), share)
     salt = settings.salt or fit.route
-    return Refitted(settings, arms, policy, policy.fit(np.array(fit.sums)), sampler(salt, arms), salt)
+    return Refitted(settings, arms, policy, fitted, sampler(salt, arms), salt, share)
 
 
 def key_of(decision: Decision, settings: Settings) -> str:
@@ -107,8 +111,8 @@ def _uniform(hashed: int, arm: str) -> float:
 def _probabilities(known: Refitted, decision: Decision, written: Vector) -> tuple[Vector, Vector | None, float | None]:
     """All p, what the policy proposed, and the canary's share.
 
-    How far a canary had come is not written down with each decision. But its share is its own probability, so that
-    the rest is put to the proof: whether the others share what is left as the policy says.
+    Older fits do not say how far a canary had come. But its share is its own probability, so that the rest is put to
+    the proof: whether the others share what is left as the policy says.
     """
     mask = allowed_of(decision, len(known.arms))
     context = None
@@ -116,12 +120,12 @@ def _probabilities(known: Refitted, decision: Decision, written: Vector) -> tupl
         if decision.context is None:
             raise ValueError("the policy reads contexts, and none is written down")
         context = np.array(decision.context)
-    p, share = known.fitted(context, mask), None
+    p, share = known.fitted(context, mask), known.canary_share
     champion = known.arms.index(known.settings.the_champion)
     looks_on = known.settings.apprentice and bool(mask[champion])
     chosen_by = np.array(decision.proposed or written) if looks_on else written
     canary = known.settings.canary
-    if canary is not None and not _same(p, chosen_by):
+    if canary is not None and share is None and not _same(p, chosen_by):
         index = known.arms.index(canary.arm)
         share = float(chosen_by[index])
         p = mixed(known.fitted, index, share)(context, mask)

@@ -120,14 +120,19 @@ def _of_row(group: list[Slot]) -> Read:
         datatype: (_unpacker(columns, told), told.size, told.typed, datatype not in _FRACTIONS)
         for datatype, told in _NUMBERS.items()
     }
-    targets = [(slot.place, slot.finish, slot.feature.least, slot.feature.greatest) for slot in group]
+    targets = [(slot.place, slot.finish) for slot in group]
+    places = [place for place, _ in targets]
+    first, end = places[0], places[-1] + 1
+    together = places == list(range(first, end))
+    # What lies between these is taken by all of them as it is, which is nearly every row.
+    least, greatest = (max(slot.feature.least for slot in group), min(slot.feature.greatest for slot in group))
     strict = next((slot for slot in group if slot.feature.rows == "one"), group[-1])
     widest = group[-1]
     last = widest.column
 
     def read(request: ModelInferRequest, tensor: Any, buffer: bytes | None, values: list[Value]) -> None:
         if tensor is None:
-            for place, finish, _, _ in targets:
+            for place, finish in targets:
                 values[place] = finish(None)
             return
         shape, told = tensor.shape[:], formats.get(tensor.datatype)
@@ -137,7 +142,7 @@ def _of_row(group: list[Slot]) -> Read:
             check(tensor, widest)
             malformed(request)
         unpack, size, typed, whole = told
-        row: Iterable[float]
+        row: Sequence[float]
         if buffer is not None:
             if len(buffer) != size * rows * width:
                 malformed(request)
@@ -148,9 +153,12 @@ def _of_row(group: list[Slot]) -> Read:
                 malformed(request)
             row = [contents[column] for column in columns]
         if whole:
-            row = map(float, row)
-        for (place, finish, least, greatest), number in zip(targets, row, strict=True):
-            values[place] = number if least <= number <= greatest else finish(number)
+            row = [float(number) for number in row]
+        if together and least <= min(row) and max(row) <= greatest and not math.isnan(sum(row)):
+            values[first:end] = row
+            return
+        for (place, finish), number in zip(targets, row, strict=True):
+            values[place] = finish(number)
 
     return read
 

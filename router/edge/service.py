@@ -274,13 +274,13 @@ def _unit(request: ModelInferRequest, rpc: Rpc) -> str:
         if value.WhichOneof("parameter_choice") != "string_param":
             raise InvalidArgument(f"parameter {UNIT!r} must be a string")
         return _checked_unit(value.string_param)
-    for name, header in rpc.headers:
-        if name == _UNIT_HEADER:
-            try:
-                return _checked_unit(header.decode())
-            except UnicodeDecodeError:
-                raise InvalidArgument(f"{UNIT_HEADER} must be UTF-8, as the parameter {UNIT!r} is") from None
-    return ""
+    told = rpc.metadata.raw.get(_UNIT_HEADER)
+    if told is None:
+        return ""
+    try:
+        return _checked_unit(told.decode())
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"{UNIT_HEADER} must be UTF-8, as the parameter {UNIT!r} is") from None
 
 
 def _checked_unit(unit: str) -> str:

@@ -21,6 +21,7 @@ def measured(metrics: Metrics, route: str, arm: str) -> Layer:
             try:
                 reply = await inner(call)
                 code = Code.OK
+                return reply
             except CallError as error:
                 code = error.code
                 raise
@@ -29,8 +30,7 @@ def measured(metrics: Metrics, route: str, arm: str) -> Layer:
                 raise
             finally:
                 seconds.observe(perf_counter() - start)
-                (answered.get(code) or metrics.requests.labels(route, arm, code.name)).inc()
-            return reply
+                (answered.get(code) or metrics.requests.labels(route, arm, code.name)).value += 1
 
         return handler
 

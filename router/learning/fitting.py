@@ -23,6 +23,8 @@ from router.safety.canary import mixed
 Sums: TypeAlias = Mapping[tuple[str, str], Vector]
 """All that was added up for a route, by (layout, arm)."""
 
+_SHARE = "canary_share"  # no setting has this name
+
 AGEING = 64
 """Steps in a half-life: what was learnt is aged once in each, so that replicas come to one version."""
 
@@ -84,7 +86,7 @@ def fitted(route: Route, sums: Sums, now: float, *, given: Vector | None = None)
 
 def standing(route: Route, known: Vector) -> Route:
     """The route that knows `known`, shape [K, width], on the terms that it is on: itself, where it does."""
-    what = f"{settings_json(route.in_force)}\n{route.policy!r}\n{route.share!r}".encode() + known.tobytes()
+    what = f"{settings_json(route.in_force, route.share)}\n{route.policy!r}".encode() + known.tobytes()
     version = f"{layout_mark(route)}{arms_mark(route)}-{_digest(what, 6)}"
     if version == route.version:
         return route
@@ -111,19 +113,34 @@ def same_layout(one: str, other: str) -> bool:
 
 def fit_of(route: Route, time: float) -> Fit:
     """What is written down of a fitted route, so that its decisions can be taken again."""
-    return Fit(route.name, route.version, settings_json(route.in_force), route.sums, time)
+    return Fit(route.name, route.version, settings_json(route.in_force, route.share), route.sums, time)
 
 
-def settings_json(settings: Settings) -> str:
-    """The settings of a route as JSON, without what its arms are asked with. JSON has no infinity: it says "inf"."""
+def settings_json(settings: Settings, canary_share: float | None = None) -> str:
+    """What is in force of a route as JSON: its settings, and what its canary gets where there is one.
+
+    Without what its arms are asked with. JSON has no infinity: it says "inf".
+    """
     told = msgspec.to_builtins(settings)
     _without_headers(told["arms"])
+    if canary_share is not None:
+        told[_SHARE] = canary_share
     return msgspec.json.encode(_finite(told)).decode()
 
 
+def in_force(text: str) -> tuple[Settings, float | None]:
+    """The settings of a route from their JSON, and what its canary got: None without one, and in older JSON.
+
+    Raises ValueError for the settings of another Croupier.
+    """
+    told = msgspec.json.decode(text, type=dict[str, Any])
+    share = told.pop(_SHARE, None)
+    return msgspec.convert(told, Settings, strict=False), share
+
+
 def settings_of(text: str) -> Settings:
-    """The settings of a route from their JSON."""
-    return msgspec.json.decode(text, type=Settings, strict=False)
+    """The settings of a route from their JSON. Raises ValueError for those of another Croupier."""
+    return in_force(text)[0]
 
 
 def _rows(route: Route, layout: str, sums: Sums) -> Vector:

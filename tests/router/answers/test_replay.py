@@ -58,8 +58,25 @@ routes:
     salt: another
     budget: {share: 0.2}
     guard: {failures: 3, seconds: 0.02}
+  canary:
+    arms: {steady: {model: steady}, bold: {model: bold}, robust: {model: robust}}
+    policy: {kind: thompson}
+    floor: 0.05
+    guard: {failures: 3, seconds: 0.02}
+    guardrails: {errors: {watch: errors, action: roll_back, most: 0.3}}
+    canary:
+      arm: bold
+      objective: guardrails
+      steps: [{share: 0.1, calls: 20}, {share: 0.3, calls: 60}, {share: 0.5, calls: 1000}]
+  ramp:
+    arms: {steady: {model: steady}, bold: {model: bold}, robust: {model: robust}}
+    schedule:
+      between: linear
+      moments:
+        - {at: "2023-11-14T22:13:20Z", shares: {steady: 8, bold: 1, robust: 1}}
+        - {at: "2023-11-14T22:15:00Z", shares: {steady: 1, bold: 8, robust: 1}}
 """
-COUNTS = {"contextual": 5000, "sticky": 3000, "apprentice": 2000}
+COUNTS = {"contextual": 4000, "sticky": 2000, "apprentice": 1500, "canary": 1500, "ramp": 1000}
 WORTH = {"steady": 0.5, "bold": 0.6, "robust": 0.4}
 
 
@@ -128,6 +145,9 @@ async def test_ten_thousand_decisions_of_four_replicas_are_reproduced_and_the_lo
             seen["ruled"] += bool(decision.rule)
             seen["left out"] += not decision.rule and decision.allowed != 0b111
             seen["proposed"] += decision.proposed is not None
+            if route == "canary" and decision.allowed == 0b111:
+                assert again.canary_share == known[version].canary_share == (decision.probabilities or ())[1]
+                seen[f"canary of {again.canary_share}"] += 1
             if REWARD in outcomes:
                 value = outcomes[REWARD].value
                 tallies[decision.arm] += [1.0, value, value * value]
@@ -137,7 +157,7 @@ async def test_ten_thousand_decisions_of_four_replicas_are_reproduced_and_the_lo
         assert len(fits) > 10, "learning went on"
         seen["versions"] += len(fits)
     assert {route: seen[route] for route in COUNTS} == COUNTS, "also those that nobody answered are in the log"
-    for what in "failed over", "unanswered", "ruled", "left out", "proposed":
+    for what in "failed over", "unanswered", "ruled", "left out", "proposed", "canary of 0.1", "canary of 0.3":
         assert seen[what] > 20, f"{what}: {seen}"
     for decision, _ in list(store.log("contextual"))[::250]:
         told = explain(store, decision.id)
@@ -222,22 +242,43 @@ def test_what_was_proposed_is_compared_too(decided: tuple[Decision, Fit]):
     assert list(told.differences) == ["proposed: it is written down or comes out, and not both"]
 
 
-def test_a_canarys_share_is_told_by_its_own_probability_and_the_others_share_the_rest(
-    decided: tuple[Decision, Fit],
-):
+def with_canary(decided: tuple[Decision, Fit], p: tuple[float, ...], *written: float) -> tuple[Decision, Fit]:
+    """The same with a canary, c, a decision drawn from p, and a fit that has the canary's share `written` down."""
     decision, fit = decided
-    settings = settings_of(fit.settings)
     canary = Canary(arm="c", steps=[Step(share=0.2, calls=1)])
-    with_canary = settings_json(msgspec.structs.replace(settings, canary=canary))
-    p = (0.4, 0.4, 0.2)
+    settings = settings_json(msgspec.structs.replace(settings_of(fit.settings), canary=canary), *written)
     arm = "abc"[sampler("r", "abc")(np.array(p), decision.id)]
-    mixed = msgspec.structs.replace(decision, probabilities=p, arm=arm, propensity=p["abc".index(arm)])
-    told = explanation(mixed, Fit(fit.route, fit.version, with_canary, fit.sums, fit.time))
+    drawn = msgspec.structs.replace(decision, probabilities=p, arm=arm, propensity=p["abc".index(arm)])
+    return drawn, Fit(fit.route, fit.version, settings, fit.sums, fit.time)
+
+
+def test_a_canarys_share_is_what_was_in_force(decided: tuple[Decision, Fit]):
+    told = explanation(*with_canary(decided, (0.4, 0.4, 0.2), 0.2))
+    assert told.reproduced, list(told.differences)
+    assert told.canary_share == 0.2
+
+
+def test_another_share_than_was_in_force_is_told(decided: tuple[Decision, Fit]):
+    told = explanation(*with_canary(decided, (0.4, 0.4, 0.2), 0.1))
+    assert told.canary_share == 0.1
+    assert told.differences[2].startswith("probability of c: 0.2 is written down, and 0.1 ")
+
+
+def test_a_canary_that_had_ended_was_all_or_nothing(decided: tuple[Decision, Fit]):
+    for p, share in ((0.0, 0.0, 1.0), 1.0), ((0.5, 0.5, 0.0), 0.0):
+        told = explanation(*with_canary(decided, p, share))
+        assert told.reproduced, list(told.differences)
+        assert told.canary_share == share
+
+
+def test_older_fits_tell_no_share_and_the_canarys_own_probability_does(decided: tuple[Decision, Fit]):
+    mixed, fit = with_canary(decided, (0.4, 0.4, 0.2))
+    told = explanation(mixed, fit)
     assert told.reproduced, list(told.differences)
     assert told.canary_share == 0.2
     lied = msgspec.structs.replace(mixed, probabilities=(0.5, 0.3, 0.2))
-    assert not explanation(lied, Fit(fit.route, fit.version, with_canary, fit.sums, fit.time)).reproduced
-    assert not explanation(mixed, fit).reproduced
+    assert not explanation(lied, fit).reproduced
+    assert not explanation(mixed, decided[1]).reproduced
 
 
 def test_a_schedule_is_where_it_was_when_the_version_was_made(decided: tuple[Decision, Fit]):
