@@ -32,15 +32,14 @@ _BACKLOG = 1024  # connections that wait to be accepted
 def one_port(grpc: GrpcApp, rest: Asgi) -> Asgi:
     """The application that answers gRPC and REST on the same port, told apart by their content type."""
 
-    async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> Awaitable[None]:
         if scope["type"] == "http":
             for name, value in scope["headers"]:
                 if name == b"content-type":
                     if value.startswith(b"application/grpc"):
-                        await grpc(scope, receive, send)
-                        return
+                        return grpc(scope, receive, send)
                     break
-        await rest(scope, receive, send)
+        return rest(scope, receive, send)
 
     return app
 

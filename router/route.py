@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import perf_counter
@@ -148,12 +148,12 @@ class Route:
         )
         return decision, index
 
-    async def write_down(self, decision: Decision) -> None:
-        """Queues a decision for the log; where the log is strict, returns once it is durable."""
+    def write_down(self, decision: Decision) -> Awaitable[None] | None:
+        """Queues a decision for the log; where the log is strict, it is durable once the result is awaited."""
         if self.settings.strict_log:
-            await self.log.committed(decision)
-        else:
-            self.log.record(decision)
+            return self.log.committed(decision)
+        self.log.record(decision)
+        return None
 
     async def __call__(self, call: Call) -> Reply:
         decision, index = self.decide(call)
@@ -167,7 +167,8 @@ class Route:
             told = [where for name, where in reply.metadata if name == SELDON_ROUTE]
             decision = msgspec.structs.replace(decision, upstream=", ".join(told))
             reply.metadata = [pair for pair in reply.metadata if pair[0] != SELDON_ROUTE]
-        await self.write_down(decision)
+        if (durable := self.write_down(decision)) is not None:
+            await durable
         if self.shadows is not None:
             self.shadows.offer(call, reply, decision)
         reply.body += self.arms[index].stamp(decision)
@@ -257,8 +258,8 @@ class Routes:
     def handler(self, name: str) -> Handler:
         """Answers calls by whatever state of the route is current when they come."""
 
-        async def handler(call: Call) -> Reply:
-            return await self.current[name](call)
+        def handler(call: Call) -> Awaitable[Reply]:
+            return self.current[name](call)
 
         return handler
 

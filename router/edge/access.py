@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,10 +124,12 @@ class Access:
 def guarded(app: Asgi, access: Access) -> Asgi:
     """`app` for those who are let in; the others are told why not, in the protocol that they speak."""
 
-    async def guard(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    def guard(scope: MutableMapping[str, Any], receive: Any, send: Any) -> Awaitable[None]:
         if access.is_open or scope["type"] != "http" or (role := role_for(scope["method"], scope["path"])) is None:
-            await app(scope, receive, send)
-            return
+            return app(scope, receive, send)
+        return known(role, scope, receive, send)
+
+    async def known(role: Role, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         try:
             with access.admit(scope, role).admitted():
                 await app(scope, receive, send)

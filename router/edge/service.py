@@ -142,7 +142,8 @@ class RouterService:
         context = None if route.encoder is None else route.encoder.given(known)
         call = Call(route.name, ModelInferRequest(model_name=route.name), b"", _checked_unit(request.unit))
         decision, _ = route.decide(call, context)
-        await route.write_down(decision)
+        if (durable := route.write_down(decision)) is not None:
+            await durable
         arm = route.settings.arms[decision.arm]
         return Decision(
             decision_id=decision.id,

@@ -5,7 +5,7 @@ Loaded only where tracing is configured. A request that nobody traces costs a lo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from opentelemetry.propagate import extract, inject
 from opentelemetry.sdk.trace import TracerProvider
@@ -35,10 +35,11 @@ def traced(tracing: TracerProvider, share: float, chance: Callable[[], float]) -
     tracer = tracing.get_tracer(__name__)
 
     def layer(inner: Handler) -> Handler:
-        async def handler(call: Call) -> Reply:
+        def handler(call: Call) -> Awaitable[Reply]:
             parent = call.metadata.get(_TRACEPARENT)
-            if not (_is_sampled(parent) if parent else chance() < share):
-                return await inner(call)
+            return (spanned if (_is_sampled(parent) if parent else chance() < share) else inner)(call)
+
+        async def spanned(call: Call) -> Reply:
             with tracer.start_as_current_span(
                 SPAN, extract(call.metadata), SpanKind.SERVER, record_exception=False, set_status_on_exception=False
             ) as span:
