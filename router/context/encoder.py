@@ -61,17 +61,17 @@ class Encoder:
         if self._from_tensors:
             request = call.request
             tensors = request.inputs[:]  # a list: protobuf's containers end their own iteration with an IndexError
-            places = {tensor.name: place for place, tensor in enumerate(tensors)}
-            buffers = request.raw_input_contents
-            raw = len(buffers)
-            if len(places) != len(tensors) or (raw and raw != len(tensors)):
+            buffers = request.raw_input_contents[:]
+            if buffers and len(buffers) != len(tensors):
                 malformed(request)
             for name, read in self._from_tensors:
-                place = places.get(name)
-                if place is None:
-                    read(request, None, None, values)
-                else:
-                    read(request, tensors[place], buffers[place] if raw else None, values)
+                tensor = buffer = None
+                for place, each in enumerate(tensors):
+                    if each.name == name:
+                        if tensor is not None:
+                            malformed(request)
+                        tensor, buffer = each, buffers[place] if buffers else None
+                read(request, tensor, buffer, values)
         for read_other in self._from_elsewhere:
             read_other(call, tables, values)
         return self._made(values)
