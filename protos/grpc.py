@@ -21,7 +21,7 @@ from protos.errors import (
     InvalidArgument,
     Unimplemented,
 )
-from protos.framing import Disconnected, Reader, Receive, frame
+from protos.framing import Disconnected, Receive, frame, messages, only_message
 
 Scope = Mapping[str, Any]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -119,17 +119,15 @@ class GrpcApp:
             method = self._methods.get(scope["path"])
             if method is None:
                 raise Unimplemented(f"unknown method {scope['path']}")
-            told = rpc.metadata.raw
-            reader = Reader(receive, told.get(b"grpc-encoding"), self._max_message)
-            timeout = told.get(b"grpc-timeout")
+            timeout = rpc.metadata.raw.get(b"grpc-timeout")
             if timeout is None:
-                await _answer(method, reader, rpc, reply)
+                await self._answer(method, receive, rpc, reply)
                 return
             rpc.deadline = asyncio.get_running_loop().time() + parse_timeout(timeout)
             limit = asyncio.timeout_at(rpc.deadline)
             try:
                 async with limit:
-                    await _answer(method, reader, rpc, reply)
+                    await self._answer(method, receive, rpc, reply)
             except TimeoutError:
                 if not limit.expired():
                     raise  # somebody else's timeout, not the caller's deadline
@@ -143,21 +141,21 @@ class GrpcApp:
             rpc.trailing.clear()  # it may be what could not be sent
             await reply.fail(Internal("internal error; the server's log has the traceback"))
 
+    async def _answer(self, method: Unary | Stream, receive: Receive, rpc: Rpc, reply: _Reply) -> None:
+        encoding, most = rpc.metadata.raw.get(b"grpc-encoding"), self._max_message
+        if not isinstance(method, Stream):
+            await reply.only(await method(await only_message(receive, encoding, most), rpc))
+            return
+        await reply.start()
+        async with aclosing(method.handler(messages(receive, encoding, most), rpc)) as answers:
+            async for answer in answers:
+                await reply.each(answer)
+        await reply.end(_trailers(rpc))
+
 
 async def refuse(error: CallError, send: Send) -> None:
     """Answers a call that no method has seen."""
     await _Reply(send, Rpc([])).fail(error)
-
-
-async def _answer(method: Unary | Stream, reader: Reader, rpc: Rpc, reply: _Reply) -> None:
-    if not isinstance(method, Stream):
-        await reply.only(await method(await reader.only(), rpc))
-        return
-    await reply.start()
-    async with aclosing(method.handler(reader.each(), rpc)) as messages:
-        async for message in messages:
-            await reply.each(message)
-    await reply.end(_trailers(rpc))
 
 
 class _Reply:
