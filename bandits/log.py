@@ -19,8 +19,9 @@ class Log:
 
     `arms` int[n], `rewards` float[n] in [0, 1], `propensities` float[n] in (0, 1]: the probability with which the arm
     was drawn. `contexts` float[n, d], or None where none was read. `allowed` bool[n, K], or None where every arm always
-    was. They are copied, and read-only afterwards. Raises ValueError for anything else, naming the argument and the
-    row. Rewards and contexts are not quoted: they are private.
+    was. `units` int[n] says which rows go together, as those of a customer who comes again and keeps an arm do, or
+    None where each is a draw of its own. They are copied, and read-only afterwards. Raises ValueError for anything
+    else, naming the argument and the row. Rewards and contexts are not quoted: they are private.
     """
 
     arms: NDArray[np.intp]
@@ -29,6 +30,7 @@ class Log:
     K: int
     contexts: Vector | None = None
     allowed: Mask | None = None
+    units: NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:
         if self.K < 1:
@@ -53,6 +55,7 @@ class Log:
             "propensities": propensities,
             "contexts": None,
             "allowed": None,
+            "units": None,
         }
         if self.contexts is not None:
             own["contexts"] = contexts = floats(self.contexts, "contexts", (n, None))
@@ -63,6 +66,12 @@ class Log:
                 raise ValueError(f"allowed: must be bool[{n}, {self.K}], not {allowed.dtype}{list(allowed.shape)}")
             chosen: Mask = allowed[np.arange(n), arms]
             refuse(~chosen, "allowed", "the arm that was chosen must be allowed")
+
+        if self.units is not None:
+            units = np.array(self.units)
+            if units.shape != (n,) or not np.issubdtype(units.dtype, np.integer):
+                raise ValueError(f"units: must be int[{n}], not {units.dtype}{list(units.shape)}")
+            own["units"] = units.astype(np.intp)
 
         for name, array in own.items():
             if array is not None:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandits.log import Log
 from bandits.policy import Mask, Vector
@@ -35,7 +36,7 @@ class Overlap:
     """(Σw)² / Σw²: about so many rows of the target's own would tell as much."""
     mean_weight: float
     mean_weight_error: float
-    """Its standard error."""
+    """Its standard error; where rows of a unit go together, by the sums of each unit's deviations."""
     largest_weight: float
     coverage: float
     """The share of the target's choices that go to arms with at least 10 plays in the log."""
@@ -60,7 +61,7 @@ def overlap_of(log: Log, target: Vector, weights: Vector) -> Overlap:
     share = target.mean(axis=0)
     total, square = float(weights.sum()), float((weights * weights).sum())
     effective = total * total / square if square > 0.0 else 0.0
-    mean, error = total / len(log), float(weights.std(ddof=1)) / math.sqrt(len(log))
+    mean, error = total / len(log), _error_of_mean(weights, log.units)
     off = abs(mean - 1.0)
     unlike_chance = off > 3.0 * error + 1e-9  # weights that are all alike have no error but the rounding
     misfit = (
@@ -96,6 +97,15 @@ def overlap_of(log: Log, target: Vector, weights: Vector) -> Overlap:
         why=" ".join(why),
         warnings=tuple(warnings),
     )
+
+
+def _error_of_mean(weights: Vector, units: NDArray[np.intp] | None) -> float:
+    if units is None:
+        return float(weights.std(ddof=1)) / math.sqrt(len(weights))
+    _, index = np.unique(units, return_inverse=True)
+    sums = np.bincount(index, weights - weights.mean())
+    n = len(sums)
+    return math.sqrt(n / (n - 1) * float(sums @ sums)) / len(weights) if n > 1 else math.inf
 
 
 def _arms(which: Mask, share: Vector) -> str:

@@ -264,7 +264,7 @@ class ReportRequest(_message.Message):
     def __init__(self, route: _Optional[str] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class RouteReport(_message.Message):
-    __slots__ = ("route", "policy", "policy_version", "champion", "alpha", "frozen", "reward_low", "reward_high", "arms", "best_by", "mismatch", "canary", "against_champion", "cost_per_decision", "log", "warnings")
+    __slots__ = ("route", "policy", "policy_version", "champion", "alpha", "frozen", "reward_low", "reward_high", "arms", "best_by", "best_why", "mismatch", "canary", "against_champion", "cost_per_decision", "log", "warnings", "units")
     class Latency(_message.Message):
         __slots__ = ("quantile", "at_most")
         QUANTILE_FIELD_NUMBER: _ClassVar[int]
@@ -301,7 +301,7 @@ class RouteReport(_message.Message):
         dropped: float
         def __init__(self, compared: _Optional[float] = ..., different: _Optional[float] = ..., difference: _Optional[_Union[Estimate, _Mapping]] = ..., failed: _Optional[float] = ..., dropped: _Optional[float] = ...) -> None: ...
     class Arm(_message.Message):
-        __slots__ = ("name", "model", "target", "allowed", "state", "why", "probability", "decisions", "share", "rewards", "matured", "mean", "lift", "compared", "log_e_value", "best", "latency", "metrics", "cost", "shadow")
+        __slots__ = ("name", "model", "target", "allowed", "state", "why", "probability", "decisions", "share", "rewards", "matured", "mean", "lift", "compared", "log_e_value", "best", "latency", "metrics", "cost", "shadow", "by_unit")
         NAME_FIELD_NUMBER: _ClassVar[int]
         MODEL_FIELD_NUMBER: _ClassVar[int]
         TARGET_FIELD_NUMBER: _ClassVar[int]
@@ -322,6 +322,7 @@ class RouteReport(_message.Message):
         METRICS_FIELD_NUMBER: _ClassVar[int]
         COST_FIELD_NUMBER: _ClassVar[int]
         SHADOW_FIELD_NUMBER: _ClassVar[int]
+        BY_UNIT_FIELD_NUMBER: _ClassVar[int]
         name: str
         model: str
         target: str
@@ -342,7 +343,32 @@ class RouteReport(_message.Message):
         metrics: _containers.RepeatedCompositeFieldContainer[RouteReport.Metric]
         cost: float
         shadow: RouteReport.Shadow
-        def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., target: _Optional[str] = ..., allowed: _Optional[bool] = ..., state: _Optional[str] = ..., why: _Optional[str] = ..., probability: _Optional[float] = ..., decisions: _Optional[float] = ..., share: _Optional[float] = ..., rewards: _Optional[float] = ..., matured: _Optional[float] = ..., mean: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., compared: _Optional[float] = ..., log_e_value: _Optional[float] = ..., best: _Optional[float] = ..., latency: _Optional[_Iterable[_Union[RouteReport.Latency, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[RouteReport.Metric, _Mapping]]] = ..., cost: _Optional[float] = ..., shadow: _Optional[_Union[RouteReport.Shadow, _Mapping]] = ...) -> None: ...
+        by_unit: RouteReport.ByUnit
+        def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., target: _Optional[str] = ..., allowed: _Optional[bool] = ..., state: _Optional[str] = ..., why: _Optional[str] = ..., probability: _Optional[float] = ..., decisions: _Optional[float] = ..., share: _Optional[float] = ..., rewards: _Optional[float] = ..., matured: _Optional[float] = ..., mean: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., compared: _Optional[float] = ..., log_e_value: _Optional[float] = ..., best: _Optional[float] = ..., latency: _Optional[_Iterable[_Union[RouteReport.Latency, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[RouteReport.Metric, _Mapping]]] = ..., cost: _Optional[float] = ..., shadow: _Optional[_Union[RouteReport.Shadow, _Mapping]] = ..., by_unit: _Optional[_Union[RouteReport.ByUnit, _Mapping]] = ...) -> None: ...
+    class ByUnit(_message.Message):
+        __slots__ = ("units", "decisions", "design_effect", "mean", "lift", "log_e_value")
+        UNITS_FIELD_NUMBER: _ClassVar[int]
+        DECISIONS_FIELD_NUMBER: _ClassVar[int]
+        DESIGN_EFFECT_FIELD_NUMBER: _ClassVar[int]
+        MEAN_FIELD_NUMBER: _ClassVar[int]
+        LIFT_FIELD_NUMBER: _ClassVar[int]
+        LOG_E_VALUE_FIELD_NUMBER: _ClassVar[int]
+        units: float
+        decisions: float
+        design_effect: float
+        mean: Estimate
+        lift: Estimate
+        log_e_value: float
+        def __init__(self, units: _Optional[float] = ..., decisions: _Optional[float] = ..., design_effect: _Optional[float] = ..., mean: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., log_e_value: _Optional[float] = ...) -> None: ...
+    class Units(_message.Message):
+        __slots__ = ("units", "decisions", "most")
+        UNITS_FIELD_NUMBER: _ClassVar[int]
+        DECISIONS_FIELD_NUMBER: _ClassVar[int]
+        MOST_FIELD_NUMBER: _ClassVar[int]
+        units: float
+        decisions: float
+        most: float
+        def __init__(self, units: _Optional[float] = ..., decisions: _Optional[float] = ..., most: _Optional[float] = ...) -> None: ...
     class Mismatch(_message.Message):
         __slots__ = ("of", "n", "log_e_value", "alarm")
         OF_FIELD_NUMBER: _ClassVar[int]
@@ -400,12 +426,14 @@ class RouteReport(_message.Message):
     REWARD_HIGH_FIELD_NUMBER: _ClassVar[int]
     ARMS_FIELD_NUMBER: _ClassVar[int]
     BEST_BY_FIELD_NUMBER: _ClassVar[int]
+    BEST_WHY_FIELD_NUMBER: _ClassVar[int]
     MISMATCH_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
     AGAINST_CHAMPION_FIELD_NUMBER: _ClassVar[int]
     COST_PER_DECISION_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
     route: str
     policy: str
     policy_version: str
@@ -416,13 +444,15 @@ class RouteReport(_message.Message):
     reward_high: float
     arms: _containers.RepeatedCompositeFieldContainer[RouteReport.Arm]
     best_by: str
+    best_why: str
     mismatch: _containers.RepeatedCompositeFieldContainer[RouteReport.Mismatch]
     canary: RouteReport.Canary
     against_champion: RouteReport.AgainstChampion
     cost_per_decision: float
     log: LogPart
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, route: _Optional[str] = ..., policy: _Optional[str] = ..., policy_version: _Optional[str] = ..., champion: _Optional[str] = ..., alpha: _Optional[float] = ..., frozen: _Optional[bool] = ..., reward_low: _Optional[float] = ..., reward_high: _Optional[float] = ..., arms: _Optional[_Iterable[_Union[RouteReport.Arm, _Mapping]]] = ..., best_by: _Optional[str] = ..., mismatch: _Optional[_Iterable[_Union[RouteReport.Mismatch, _Mapping]]] = ..., canary: _Optional[_Union[RouteReport.Canary, _Mapping]] = ..., against_champion: _Optional[_Union[RouteReport.AgainstChampion, _Mapping]] = ..., cost_per_decision: _Optional[float] = ..., log: _Optional[_Union[LogPart, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    units: RouteReport.Units
+    def __init__(self, route: _Optional[str] = ..., policy: _Optional[str] = ..., policy_version: _Optional[str] = ..., champion: _Optional[str] = ..., alpha: _Optional[float] = ..., frozen: _Optional[bool] = ..., reward_low: _Optional[float] = ..., reward_high: _Optional[float] = ..., arms: _Optional[_Iterable[_Union[RouteReport.Arm, _Mapping]]] = ..., best_by: _Optional[str] = ..., best_why: _Optional[str] = ..., mismatch: _Optional[_Iterable[_Union[RouteReport.Mismatch, _Mapping]]] = ..., canary: _Optional[_Union[RouteReport.Canary, _Mapping]] = ..., against_champion: _Optional[_Union[RouteReport.AgainstChampion, _Mapping]] = ..., cost_per_decision: _Optional[float] = ..., log: _Optional[_Union[LogPart, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., units: _Optional[_Union[RouteReport.Units, _Mapping]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("decision_id", "show_unit")
@@ -526,7 +556,7 @@ class EvaluateRequest(_message.Message):
     def __init__(self, route: _Optional[str] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., most: _Optional[int] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("route", "policy", "alpha", "learnt_from", "judged_on", "answerable", "why", "warnings", "value", "earned", "lift", "effective_rows", "largest_weight", "arms", "estimators", "log")
+    __slots__ = ("route", "policy", "alpha", "learnt_from", "judged_on", "answerable", "why", "warnings", "value", "earned", "lift", "effective_rows", "largest_weight", "arms", "estimators", "log", "by_unit", "cost", "had_cost")
     class Arm(_message.Message):
         __slots__ = ("name", "share", "wanted")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -545,6 +575,17 @@ class Evaluation(_message.Message):
         value: float
         error: float
         def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., error: _Optional[float] = ...) -> None: ...
+    class ByUnit(_message.Message):
+        __slots__ = ("units", "design_effect", "value", "lift")
+        UNITS_FIELD_NUMBER: _ClassVar[int]
+        DESIGN_EFFECT_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        LIFT_FIELD_NUMBER: _ClassVar[int]
+        units: float
+        design_effect: float
+        value: Estimate
+        lift: Estimate
+        def __init__(self, units: _Optional[float] = ..., design_effect: _Optional[float] = ..., value: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
@@ -561,6 +602,9 @@ class Evaluation(_message.Message):
     ARMS_FIELD_NUMBER: _ClassVar[int]
     ESTIMATORS_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
+    BY_UNIT_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    HAD_COST_FIELD_NUMBER: _ClassVar[int]
     route: str
     policy: str
     alpha: float
@@ -577,7 +621,10 @@ class Evaluation(_message.Message):
     arms: _containers.RepeatedCompositeFieldContainer[Evaluation.Arm]
     estimators: _containers.RepeatedCompositeFieldContainer[Evaluation.Estimator]
     log: LogPart
-    def __init__(self, route: _Optional[str] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., learnt_from: _Optional[float] = ..., judged_on: _Optional[float] = ..., answerable: _Optional[bool] = ..., why: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., value: _Optional[_Union[Estimate, _Mapping]] = ..., earned: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., effective_rows: _Optional[float] = ..., largest_weight: _Optional[float] = ..., arms: _Optional[_Iterable[_Union[Evaluation.Arm, _Mapping]]] = ..., estimators: _Optional[_Iterable[_Union[Evaluation.Estimator, _Mapping]]] = ..., log: _Optional[_Union[LogPart, _Mapping]] = ...) -> None: ...
+    by_unit: Evaluation.ByUnit
+    cost: float
+    had_cost: float
+    def __init__(self, route: _Optional[str] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., learnt_from: _Optional[float] = ..., judged_on: _Optional[float] = ..., answerable: _Optional[bool] = ..., why: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., value: _Optional[_Union[Estimate, _Mapping]] = ..., earned: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., effective_rows: _Optional[float] = ..., largest_weight: _Optional[float] = ..., arms: _Optional[_Iterable[_Union[Evaluation.Arm, _Mapping]]] = ..., estimators: _Optional[_Iterable[_Union[Evaluation.Estimator, _Mapping]]] = ..., log: _Optional[_Union[LogPart, _Mapping]] = ..., by_unit: _Optional[_Union[Evaluation.ByUnit, _Mapping]] = ..., cost: _Optional[float] = ..., had_cost: _Optional[float] = ...) -> None: ...
 
 class EventsRequest(_message.Message):
     __slots__ = ("route", "after", "most")

@@ -18,7 +18,7 @@ from router.answers.commands import add_commands, answer
 from router.config import read_config
 from router.context.rules import check_rules
 from router.errors import UnknownRoute
-from router.stores import StoreError, open_store
+from router.stores import StoreError, check_url, open_store
 
 OTHERS = {"runtime": "runtime", "export": "runtime.export"}
 """Commands that are programs of their own, by module."""
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     serve.add_argument("config", type=Path)
     check = commands.add_parser("check", help="say whether a configuration is right, and where it is not")
     check.add_argument("config", type=Path)
+    check.add_argument("--connect", action="store_true", help="also open its store, and ask its remote arms")
     commands.add_parser("key", help="make a key for a client")
     commands.add_parser("runtime", help="serve a folder of models")
     commands.add_parser("export", help="make a model's folder of a PyTorch module")
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command == "serve":
             return _serve(arguments.config)
         if arguments.command == "check":
-            return _check(arguments.config)
+            return _check(arguments.config, connect=arguments.connect)
         if arguments.command == "key":
             return _key()
         if arguments.command == "export-log":
@@ -83,15 +84,26 @@ def _serve(path: Path) -> int:
     return 0
 
 
-def _check(path: Path) -> int:
-    config, failed = read_config(path), False
+def _check(path: Path, *, connect: bool) -> int:
+    config, faults = read_config(path), list[str]()
     for name, route in config.routes.items():
         print(f"{name}: {', '.join(route.arms)} by {type(route.policy).__struct_config__.tag}")
-        for failure in check_rules(route.rules, route.rule_tests, route.context, list(route.arms), route.timezone):
-            print(f"croupier: {path}: routes.{name}.{failure}", file=sys.stderr)
-            failed = True
-    if failed:
+        failures = check_rules(route.rules, route.rule_tests, route.context, list(route.arms), route.timezone)
+        faults += [f"routes.{name}.{failure}" for failure in failures]
+    try:
+        check_url(config.store)
+    except ValueError as error:
+        faults.append(f"store: {error}")
+    if connect and not faults:
+        from router.check import away
+
+        faults = away(config)
+    for fault in faults:
+        print(f"croupier: {path}: {fault}", file=sys.stderr)
+    if faults:
         return 1
+    if connect:
+        print("its store opens, and its remote arms answer")
     print(f"{path} is right; next: croupier serve {path}")
     return 0
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
 
-from bandits import Fitted, Policy, sampler
+from bandits import sampler
 from protos.errors import CallError
 from protos.messages import ModelMetadataResponse
 from router.config import Route as Settings
@@ -21,7 +22,7 @@ from router.layers.metrics import measured
 from router.layers.shadow import Shadows
 from router.learning.learner import Learner
 from router.metrics import Metrics
-from router.route import Arm, Route, Routes, permitted
+from router.route import Arm, Route, Routes, drawn_ever, permitted
 from router.safety.guard import Guard
 from router.safety.tally import Tally
 from router.stamp import Stamp
@@ -62,8 +63,8 @@ class Builder:
         policy = settings.build_policy()
         nothing = np.zeros((len(arms), policy.width))
         fitted = policy.fit(nothing)
-        guard = self._guard(name, settings, policy, fitted)
-        switched_on = np.ones(len(arms), dtype=np.bool_)
+        guard = self._guard(name, settings)
+        switched_on, drawable = np.ones(len(arms), dtype=np.bool_), drawn_ever(policy, len(arms))
         rules = Rules(settings.rules, settings.context, names, settings.timezone) if settings.rules else None
         route = Route(
             name=name,
@@ -85,7 +86,8 @@ class Builder:
             version="",
             sums=nothing,
             switched_on=switched_on,
-            allowed=permitted(switched_on, guard.allowed()),
+            drawable=drawable,
+            allowed=permitted(switched_on, guard.allowed(), drawable),
             tally=self._tally(name, settings),
             shadows=self._shadows(name, settings, arms),
         )
@@ -94,19 +96,16 @@ class Builder:
         except StoreError as error:
             raise ConfigError(f"{self._path}: routes.{name}: {error}") from None
 
-    def _guard(self, name: str, settings: Settings, policy: Policy, fitted: Fitted) -> Guard:
+    def _guard(self, name: str, settings: Settings) -> Guard:
         """The guard of a route: the one it has, if the change is not about its arms, so that who is out stays out."""
         served = self._routes.current.get(name)
         if (
             served is not None
             and list(served.settings.arms.items()) == list(settings.arms.items())
-            and (served.settings.guard, served.policy) == (settings.guard, policy)
+            and served.settings.guard == settings.guard
         ):
             return served.guard
-        arms = len(settings.arms)
-        # What a policy never draws is no stand-in; one that reads contexts may draw any arm.
-        p = np.ones(arms) if policy.features else fitted(None, np.ones(arms, dtype=np.bool_))
-        return Guard(settings.guard, arms, monotonic, never=np.flatnonzero(p == 0))
+        return Guard(settings.guard, len(settings.arms), monotonic)
 
     def _tally(self, name: str, settings: Settings) -> Tally | None:
         """What counts for the guardrails of a route: the one it has, while the arms are the same."""
@@ -136,28 +135,34 @@ class Builder:
         return Arm(name, upstream, measured(self._metrics, route, name)(upstream), Stamp(route, name))
 
     async def _check_inputs(self, route: str, arms: tuple[Arm, ...], context: Features) -> None:
-        """Any request of a route may go to any of its arms, so those that answer must take the same inputs.
-
-        What the context is read from must be among them.
-        """
-        known: tuple[str, list[tuple[str, str, tuple[int, ...]]]] | None = None
+        told = {}
         for arm in arms:
-            try:
-                metadata = await arm.upstream.metadata()
-            except CallError:
-                continue  # a remote that is away; the guard deals with it
-            inputs = _signature(metadata)
-            if known is None:
-                known = arm.name, inputs
-                try:
-                    Encoder(context).check(metadata.inputs)
-                except ValueError as error:
-                    raise ConfigError(f"{self._path}: routes.{route}.context: {error}") from None
-            elif inputs != known[1]:
-                raise ConfigError(
-                    f"{self._path}: routes.{route}.arms: {arm.name} takes {inputs}, but {known[0]} takes {known[1]};"
-                    " the arms of a route must take the same inputs"
-                )
+            with suppress(CallError):  # a remote that is away; the guard deals with it
+                told[arm.name] = await arm.upstream.metadata()
+        try:
+            check_inputs(told, context)
+        except ValueError as error:
+            raise ConfigError(f"{self._path}: routes.{route}.{error}") from None
+
+
+def check_inputs(told: Mapping[str, ModelMetadataResponse], context: Features) -> None:
+    """Raises ValueError("key: sentence") unless the arms of a route, of which these have told theirs, go together.
+
+    Any request may go to any of them, so they must take the same inputs; what the context is read from must be there.
+    """
+    arms = list(told)
+    inputs = {arm: _signature(told[arm]) for arm in arms}
+    if arms:
+        try:
+            Encoder(context).check(told[arms[0]].inputs)
+        except ValueError as error:
+            raise ValueError(f"context: {error}") from None
+    for arm in arms:
+        if inputs[arm] != inputs[arms[0]]:
+            raise ValueError(
+                f"arms: {arm} takes {inputs[arm]}, but {arms[0]} takes {inputs[arms[0]]};"
+                " the arms of a route must take the same inputs"
+            )
 
 
 def _signature(metadata: ModelMetadataResponse) -> list[tuple[str, str, tuple[int, ...]]]:

@@ -166,7 +166,10 @@ class Client:
         return self._call(SERVICE + "Explain", message, Explanation)
 
     def evaluate(self, route: str, policy: str, *, alpha: float | None = None, most: int = 0) -> Evaluation:
-        """What a policy, in YAML, would have earned at the newest decisions of a route's log, as many as `most`."""
+        """What a policy would have earned at the newest decisions of a route's log, as many as `most`.
+
+        In YAML, as under the key `policy`; or that, and beside it `floor`, `budget` or `half_life_seconds`.
+        """
         message = EvaluateRequest(route=route, policy=policy, alpha=alpha, most=most)
         return self._call(SERVICE + "Evaluate", message, Evaluation)
 
@@ -275,7 +278,10 @@ class AsyncClient:
         return await self._call(SERVICE + "Explain", message, Explanation)
 
     async def evaluate(self, route: str, policy: str, *, alpha: float | None = None, most: int = 0) -> Evaluation:
-        """What a policy, in YAML, would have earned at the newest decisions of a route's log, as many as `most`."""
+        """What a policy would have earned at the newest decisions of a route's log, as many as `most`.
+
+        In YAML, as under the key `policy`; or that, and beside it `floor`, `budget` or `half_life_seconds`.
+        """
         message = EvaluateRequest(route=route, policy=policy, alpha=alpha, most=most)
         return await self._call(SERVICE + "Evaluate", message, Evaluation)
 

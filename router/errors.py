@@ -31,18 +31,21 @@ class UnknownRoute(NotFound):
 
 
 class NoArmAllowed(FailedPrecondition):
-    """Rules and switches leave a request no arm."""
+    """Rules, switches and shares leave a request no arm."""
 
     def __init__(self, route: str, rule: str = "") -> None:
-        why = f"those that rule {rule!r} allows are switched off" if rule else "all of its arms are switched off"
+        which = f"those that rule {rule!r} allows" if rule else "all of its arms"
+        why = f"{which} are switched off, or have no share of the calls"
         super().__init__(f"route {route!r} has no arm for this request: {why}")
 
 
 class UnknownDecision(NotFound):
     """Feedback for a decision that nobody recorded."""
 
-    def __init__(self, decision: str) -> None:
-        super().__init__(f"unknown decision {decision[:100]!r}; send the decision_id that came with the answer")
+    def __init__(self, decision: str, *, recent: bool = False) -> None:
+        """`recent`: its id is one of ours, from not long ago."""
+        again = "; a replica that is cut off from the store may yet bring it: then send this again" if recent else ""
+        super().__init__(f"unknown decision {decision[:100]!r}; send the decision_id that came with the answer{again}")
 
 
 class AlreadyRewarded(AlreadyExists):

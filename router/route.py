@@ -78,7 +78,8 @@ class Route:
     version: str  # of what `fitted` knows
     sums: Vector  # that, [K, width]
     switched_on: Mask  # by operators; nothing overrules them
-    allowed: Mask  # of those, the arms that the guard leaves in; all of them where it would leave none
+    drawable: Mask  # the arms that the policy draws at all, on the terms that it is on
+    allowed: Mask  # of those switched on, the arms that the guard leaves in; all of them where it would leave none
     tally: Tally | None = None  # counts what guardrails and canaries are judged by
     shadows: Shadows | None = None
     share: float | None = None  # of the canary, where there is one
@@ -95,7 +96,8 @@ class Route:
             version=known.version,
             sums=known.sums,
             switched_on=known.switched_on,
-            allowed=permitted(known.switched_on, self.guard.allowed()),
+            drawable=known.drawable,
+            allowed=permitted(known.switched_on, self.guard.allowed(), known.drawable),
             share=known.share,
             frozen=known.frozen,
             watches=known.watches,
@@ -117,11 +119,11 @@ class Route:
         if self.rules is not None:
             ruling, rule = self.rules(context.values, call.unit, call.metadata, now)
             if rule:
-                mask = permitted(ruling & self.switched_on, self.allowed)
+                mask = permitted(ruling & self.switched_on, self.allowed, self.drawable)
         try:
             p = self.fitted(context.vector if self.reads_context else None, mask)
         except ValueError:
-            if mask.any():
+            if (mask & self.drawable).any():
                 raise
             raise NoArmAllowed(self.name, rule) from None
         proposed = None
@@ -243,10 +245,25 @@ def as_bits(mask: bytes) -> int:
     return sum(1 << k for k, allowed in enumerate(mask) if allowed)
 
 
-def permitted(switched_on: Mask, healthy: Mask) -> Mask:
-    """The arms that may be drawn: permission is a law, health only advice where none would be left."""
+def permitted(switched_on: Mask, healthy: Mask, drawable: Mask) -> Mask:
+    """The arms that may be drawn: permission is a law, health only advice where none would be left.
+
+    An arm that is there for nobody, such as a canary that was rolled back, is none that is left.
+    """
     both = switched_on & healthy
-    return both if both.any() else switched_on
+    return both if (both & drawable).any() else switched_on
+
+
+def drawn_ever(policy: Policy, arms: int, canary: int = -1, share: float | None = None) -> Mask:
+    """The arms that a policy draws at all, with a canary that gets that share: one without a share is never drawn.
+
+    So is an arm of weight 0 in a split. A policy that reads contexts may draw any arm, and one that learns as well.
+    """
+    everything = np.ones(arms, dtype=np.bool_)
+    drawable = everything if policy.features else policy.fit(np.zeros((arms, policy.width)))(None, everything) > 0.0
+    if share == 0.0:
+        drawable[canary] = False
+    return drawable
 
 
 class Routes:
@@ -271,4 +288,5 @@ class Routes:
         """Publishes what the guard of a route allows now; the route may be gone since the call came."""
         route = self.current.get(name)
         if route is not None:
-            self.publish(replace(route, allowed=permitted(route.switched_on, route.guard.allowed())))
+            allowed = permitted(route.switched_on, route.guard.allowed(), route.drawable)
+            self.publish(replace(route, allowed=allowed))

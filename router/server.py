@@ -32,6 +32,7 @@ from router.dashboard.origin import own_pages
 from router.edge.access import Access, guarded
 from router.edge.admin import admin_routes
 from router.edge.feature_service import FeatureService, feature_methods
+from router.edge.limits import Limits
 from router.edge.readiness import Readiness, StoreState, readiness, ready_upstreams
 from router.edge.rest import answer_routes, croupier_routes, feature_routes, switch_routes
 from router.edge.service import RouterService, methods
@@ -107,7 +108,7 @@ class Router:
         new_id = DecisionIds(time.time, os.urandom(6))
         builder = Builder(path, routes, learner, self._connections, metrics, lookups, new_id)
         self.table = Table(path, routes, builder, self._connections, learner, lookups, self._layers)
-        self._access = Access(time.monotonic)
+        self._access = Access(_limits(crew))
         self._access.use(config.clients)
         # What takes long reads a file of its own; what a process keeps to itself has but one handle.
         self._reader = None if config.store == "memory:" else Reader(self._open_store)
@@ -222,6 +223,14 @@ class Router:
             draining=self._service.draining,
             workers=None if self._workers is None else self._workers.state,
         )
+
+
+def _limits(crew: Crew | None) -> Limits:
+    """The limits of clients, which several workers share."""
+    if crew is None:
+        return Limits(time.monotonic)
+    post = crew.post
+    return Limits(time.monotonic, workers=post.workers, worker=post.worker, memory=post.shared[0])
 
 
 def _certificate(tls: Tls | None) -> Certificate | None:

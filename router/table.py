@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,9 +108,14 @@ class Table:
         handlers = {name: self._handler(name, config) for name in prepared.routes}
         self._lookups.publish(config.features, prepared.tables)
         self._routes.current = {name: route.now(route) for name, route in prepared.routes.items()}
+        for route in prepared.routes.values():
+            if route.tally is not None:
+                route.tally.watch(route.watches)
         self.handlers = handlers
         changed = [] if self.config is None else changes(self.config, config)
         self.config = config
+        with suppress(StoreError):  # the learner looks again
+            await self._learner.look()
         await self._let_go(before)
         await self._connections.keep_only(_arms(config))
         return changed
@@ -124,7 +130,7 @@ class Table:
         """What routes counted that are no more is not lost, and copies for their shadows are given up."""
         for name, route in before.items():
             served = self._routes.current.get(name)
-            self._learner.keep(adds=counted(route))
+            self._learner.keep(counted(route))
             if route.shadows is not None and (served is None or served.shadows is not route.shadows):
                 await route.shadows.close()
 

@@ -1,7 +1,8 @@
 """Several router processes on the same ports, which learn together through the store that they share.
 
 Each is a whole router, with its own routes, policies, connections and models: two workers need twice the memory for the
-models of this process. Limits on requests in flight and on rates are each worker's own. See protos/workers.
+models of this process. The limits of clients are those of all workers together, `max_in_flight` of a route is each
+worker's own. See protos/workers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from protos.workers.line import Outcome
 from protos.workers.supervisor import Supervisor
 from router.config import Config
 from router.config.reader import file_text, read_text
+from router.edge.limits import shared_memory
 from router.edge.readiness import WorkersState
 from router.errors import ConfigError
 from router.upstreams.local import GREATEST as MODELS_GREATEST
@@ -99,6 +101,7 @@ async def supervise(work: Work, started: Callable[[str, str], None]) -> bool:
         replacing=RELOAD,
         greatest=GREATEST,
     )
+    supervisor.shared = [shared_memory(config.workers)]
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.signal_one, signal.SIGHUP)
     return await supervisor.run()
 

@@ -20,12 +20,15 @@ class Order(msgspec.Struct, frozen=True, tag=True):
 
 
 class Post(msgspec.Struct, frozen=True, tag=True):
-    """The first thing that a worker hears: what it serves, on which inherited sockets, and what it has missed."""
+    """The first thing that a worker hears: what it serves and has missed, what it inherits, and which one it is."""
 
     work: str  # in the words of the program
     sockets: list[int]
     journal: list[Order] = []
     late: bool = False  # the others serve already
+    worker: int = 0  # its number, which is its successor's too
+    workers: int = 1  # of so many
+    shared: list[int] = []  # inherited descriptors that all of them have
 
 
 class Outcome(msgspec.Struct, frozen=True, tag=True):

@@ -84,6 +84,7 @@ class Supervisor:
         self._replacing = replacing
         self._replaced = asyncio.Lock()  # one at a time
         self._greatest = greatest
+        self.shared: Sequence[int] = ()  # descriptors that all workers inherit
         self._workers: set[_Worker] = set()
         self._all_up = False
         self._journal: dict[str, Order] = {}
@@ -103,7 +104,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self._anchors = [anchored(bind) for bind in self._binds]
-        tending = [asyncio.create_task(self._tend()) for _ in range(self._wanted)]
+        tending = [asyncio.create_task(self._tend(number)) for number in range(self._wanted)]
         for task in tending:
             task.add_done_callback(lambda _ended: self._stop.set())
         await self._stop.wait()
@@ -138,12 +139,12 @@ class Supervisor:
                 worker.signal(number)
                 return
 
-    async def _tend(self) -> None:
+    async def _tend(self, number: int) -> None:
         """Keeps one worker alive, and its successors."""
         loop, pause = asyncio.get_running_loop(), 0.5
         while not self._stop.is_set():
             began = loop.time()
-            worker = await self._begin()
+            worker = await self._begin(number)
             await self._hear(worker)
             status = await worker.process.wait()
             self._lose(worker)
@@ -159,17 +160,18 @@ class Supervisor:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
 
-    async def _begin(self) -> _Worker:
+    async def _begin(self, number: int) -> _Worker:
         sockets = [beside(anchor) for anchor in self._anchors]
         ours, theirs = socket.socketpair()
         inherited = [each.fileno() for each in (*sockets, theirs)]
         command = [sys.executable, "-m", self._module, str(theirs.fileno())]
-        process = await asyncio.create_subprocess_exec(*command, pass_fds=inherited)
+        process = await asyncio.create_subprocess_exec(*command, pass_fds=[*inherited, *self.shared])
         for each in (*sockets, theirs):
             each.close()
         worker = _Worker(process, await Line.over(ours))
         # From here on it hears what is ordered, and before that what was.
-        worker.line.send(Post(self._work, inherited[:-1], list(self._journal.values()), self._all_up))
+        journal, shared = list(self._journal.values()), list(self.shared)
+        worker.line.send(Post(self._work, inherited[:-1], journal, self._all_up, number, self._wanted, shared))
         self._workers.add(worker)
         if self._stop.is_set():  # it was not there yet when the others were told
             worker.signal(signal.SIGTERM)

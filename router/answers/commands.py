@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from router.answers.candidate import EVALUATED
+
 if TYPE_CHECKING:
     from protos.messages import Evaluation, Explanation
     from router.client import Client
@@ -20,6 +22,8 @@ COMMANDS = ("report", "explain", "evaluate", "events")
 MOST_LOCALLY = 1_000_000
 """Decisions that an evaluation reads which asks no server."""
 
+FILE = "as under the key policy of a route, in YAML; or policy, and beside it floor, budget or half_life_seconds"
+
 _EACH = 50_000  # decisions that are read between two lines about it
 
 
@@ -30,9 +34,11 @@ def add_commands(commands: Any) -> None:
     explain = commands.add_parser("explain", help="why a request went where it went; the choice is made again")
     explain.add_argument("decision")
     explain.add_argument("--unit", action="store_true", help="also show who was experimented on")
-    evaluate = commands.add_parser("evaluate", help="what another policy would have earned, told from the log")
+    evaluate = commands.add_parser(
+        "evaluate", help="what another policy would have earned, told from the log", description=f"{EVALUATED}."
+    )
     evaluate.add_argument("route")
-    evaluate.add_argument("--policy", type=Path, required=True, metavar="FILE", help="as under the key policy, in YAML")
+    evaluate.add_argument("--policy", type=Path, required=True, metavar="FILE", help=FILE)
     evaluate.add_argument("--most", type=int, default=0, metavar="N", help="decisions of the log, the newest")
     events = commands.add_parser("events", help="what was done to a route, and why")
     events.add_argument("route")
@@ -52,6 +58,7 @@ def add_commands(commands: Any) -> None:
 def answer(arguments: argparse.Namespace, say: Callable[[str], None], *, colours: bool) -> str:
     """What a command answers, as text; `say` hears how it gets on. Raises CallError, StoreError and OSError."""
     from router.answers import shown
+    from router.answers.shown_report import show_report
     from router.answers.tables import Ink
 
     message = _asked(arguments) if getattr(arguments, "config", None) is None else _read(arguments, say)
@@ -62,7 +69,7 @@ def answer(arguments: argparse.Namespace, say: Callable[[str], None], *, colours
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
     show: Any = {
-        "report": shown.show_report,
+        "report": show_report,
         "explain": shown.show_explanation,
         "evaluate": shown.show_evaluation,
         "events": shown.show_events,
@@ -119,7 +126,8 @@ def _read(arguments: argparse.Namespace, say: Callable[[str], None]) -> Explanat
 
 
 def _evaluated(store: Store, config: Config, arguments: argparse.Namespace, say: Callable[[str], None]) -> Evaluation:
-    from router.answers.evaluate import evaluation, with_policy
+    from router.answers.candidate import with_policy
+    from router.answers.evaluate import evaluation
     from router.answers.service import ALPHA, read_study
     from router.answers.study import EVERY, Versions
     from router.errors import UnknownRoute

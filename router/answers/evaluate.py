@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from bandits import Log, Policy, Split, evaluate, target_of
@@ -16,32 +14,20 @@ from protos.errors import InvalidArgument
 from protos.messages import Evaluation
 from router.answers.estimates import estimate
 from router.answers.study import Study
-from router.answers.value import named
+from router.answers.units import TOO_SURE, came_back, mean_by_unit
+from router.answers.value import cost_of, named
 from router.call import Vector
-from router.config import AnyPolicy, strict_yaml
 from router.config import Route as Settings
 
 FEWEST = 4
 """Decisions: half of them to learn from, and two to be judged on."""
 
 
-def with_policy(settings: Settings, text: str) -> Settings:
-    """The settings of a route that had a policy, given in YAML or JSON as under `policy`, and else were the same.
-
-    So its floor and its budget hold for the policy too. Raises InvalidArgument.
-    """
-    try:
-        raw = strict_yaml.load(text)
-        policy = msgspec.convert(raw, AnyPolicy)
-        return msgspec.structs.replace(
-            settings, policy=policy, apprentice=False, schedule=None, canary=None, guardrails={}
-        )
-    except (yaml.YAMLError, msgspec.ValidationError, ValueError, RecursionError) as error:
-        raise InvalidArgument(f"policy: {str(error).removeprefix('policy: ')}") from None
-
-
 def evaluation(study: Study, name: str, settings: Settings, *, alpha: float) -> Evaluation:
     """What the policy of `settings` would have earned at the rewarded decisions of a log; `name` is the route's.
+
+    That is the value of what would have been served, had it been in charge of every draw: with its floor or budget,
+    among the arms that rules, guard and switches allowed at each decision, as logged.
 
     What learns has learnt from the older half, and is judged on the newer one, for a log that it had learnt from would
     flatter it. The estimate is doubly robust, its interval holds at all times. The lift is of the same decisions, so
@@ -74,7 +60,8 @@ def evaluation(study: Study, name: str, settings: Settings, *, alpha: float) -> 
         target = target_of(policy, sums, log)
     except ValueError as error:
         raise InvalidArgument(f"policy: it cannot be judged on this log: {error}") from None
-    _tell(told, log, target, study.floor(newer, settings.floor), low, high - low)
+    _tell(told, log, target, study, newer, low, high - low)
+    _tell_costs(told, settings)
     if told.learnt_from:
         told.warnings.append(
             f"It was judged as it stood after {told.learnt_from:.0f} rewards; in service it would have learnt on."
@@ -82,10 +69,12 @@ def evaluation(study: Study, name: str, settings: Settings, *, alpha: float) -> 
     return told
 
 
-def _tell(told: Evaluation, log: Log, target: Vector, floor: float | None, low: float, width: float) -> None:
+def _tell(
+    told: Evaluation, log: Log, target: Vector, study: Study, rows: NDArray[np.intp], low: float, width: float
+) -> None:
     n, alpha = len(log), told.alpha
     q = ridge_predictions(log, folds=min(5, n))
-    judged = evaluate(log, target, predictions=q, floor=floor, alpha=alpha)
+    judged = evaluate(log, target, predictions=q, floor=study.floor(rows), alpha=alpha)
     arms = tuple(arm.name for arm in told.arms)
     told.answerable, told.why = judged.answerable, named(judged.why, arms)
     told.warnings.extend(named(warning, arms) for warning in judged.overlap.warnings)
@@ -97,13 +86,29 @@ def _tell(told: Evaluation, log: Log, target: Vector, floor: float | None, low: 
     told.value.CopyFrom(estimate(*(low + width * x for x in (judged.dr.value, judged.low, judged.high))))
     mean = float(log.rewards.mean())
     told.earned.CopyFrom(estimate(*(low + width * x for x in (mean, *mean_interval(log.rewards, alpha=alpha)))))
-    gained = (target * q).sum(axis=1) + log.weights(target) * (log.rewards - q[np.arange(n), log.arms]) - log.rewards
+    scores = (target * q).sum(axis=1) + log.weights(target) * (log.rewards - q[np.arange(n), log.arms])
+    gained = scores - log.rewards
     near, far = asymptotic_interval(n, float(gained.sum()), float(gained @ gained), alpha=alpha)
     told.lift.CopyFrom(estimate(width * float(gained.mean()), width * near, width * far))
+    if came_back(study) is not None:
+        units = study.units[rows]
+        value, _ = mean_by_unit(units, low + width * scores, alpha=alpha)
+        lift, effect = mean_by_unit(units, width * gained, alpha=alpha)
+        number = len(np.unique(units))
+        told.by_unit.CopyFrom(Evaluation.ByUnit(units=number, design_effect=effect, value=value, lift=lift))
+        told.warnings.append(TOO_SURE)
+
+
+def _tell_costs(told: Evaluation, settings: Settings) -> None:
+    """What a decision costs, where arms have declared that: known, and not estimated."""
+    costs = [cost_of(settings, arm.name) for arm in told.arms]
+    if any(cost is not None for cost in costs):
+        told.cost = sum(arm.wanted * (cost or 0.0) for arm, cost in zip(told.arms, costs, strict=True))
+        told.had_cost = sum(arm.share * (cost or 0.0) for arm, cost in zip(told.arms, costs, strict=True))
 
 
 def _learnt(policy: Policy, settings: Settings, study: Study, rows: NDArray[np.intp]) -> Vector:
-    """The sums that some rows teach, as of the last of them."""
+    """The sums that some rows teach, as of the last of them: by what they were worth, as the route teaches."""
     sums = np.zeros((len(study.arms), policy.width))
     if not len(rows):
         return sums
@@ -113,9 +118,10 @@ def _learnt(policy: Policy, settings: Settings, study: Study, rows: NDArray[np.i
     half_life = settings.half_life_seconds
     ages = study.times[rows[-1]] - study.times[rows]
     weights = np.ones(len(rows)) if half_life is None else np.exp2(-ages / half_life)
-    for i, (arm, reward, propensity) in enumerate(zip(log.arms, log.rewards, log.propensities, strict=True)):
+    for i, (arm, reward, propensity) in enumerate(zip(log.arms, study.rewards[rows], log.propensities, strict=True)):
         context = None if log.contexts is None or not policy.features else log.contexts[i]
-        sums[arm] += weights[i] * policy.delta(float(reward), context, float(propensity))
+        worth = settings.share(study.arms[arm], float(reward))
+        sums[arm] += weights[i] * policy.delta(worth, context, float(propensity))
     return sums
 
 

@@ -15,10 +15,12 @@ import numpy as np
 from bandits.anytime import difference
 from bandits.anytime.verdict import MISMATCH_ALPHA
 from protos.messages import RouteReport
-from router.answers.best import probability_best
+from router.answers.best import best_by_sums
 from router.answers.estimates import estimate, mean_anywhere, mean_within
+from router.answers.from_log import FromLog, from_log
 from router.answers.study import Study
-from router.answers.value import against_champion, cost_of, cost_per_decision
+from router.answers.units import TOO_SURE
+from router.answers.value import cost_of, cost_per_decision
 from router.call import REWARD, Vector
 from router.layers.shadow import WIDTH as SHADOW_WIDTH
 from router.layers.shadow import shadow_layout
@@ -31,9 +33,6 @@ from router.stores import DECISIONS
 
 QUANTILES = (0.5, 0.95, 0.99)
 """Of latency."""
-
-OFTEN = 1.1
-"""Decisions of a sticky unit, on average: from here on, intervals that take each for a new draw deserve a warning."""
 
 Histogram = Sequence[tuple[float, float]]
 """Upper edges in seconds, the last one infinite, and how many calls did not take longer."""
@@ -51,9 +50,13 @@ class Known:
     latency: Mapping[str, Histogram] = field(default_factory=dict)  # by arm
 
 
-def report(route: Route, known: Known, *, alpha: float) -> RouteReport:
-    """What is known about a route. Raises ValueError for an alpha outside (0, 1)."""
+def report(route: Route, known: Known, *, alpha: float, told_by_log: FromLog | None = None) -> RouteReport:
+    """What is known about a route. Raises ValueError for an alpha outside (0, 1).
+
+    `told_by_log` is what the study of the log comes to at this alpha, where that was worked out before.
+    """
     settings, sums, study = route.settings, known.sums, known.study
+    by_log = told_by_log or from_log(route, study, alpha=alpha)
     decisions = np.array([_row(sums, DECISIONS, arm.name, 1)[0] for arm in route.arms])
     told = RouteReport(
         route=route.name,
@@ -68,7 +71,10 @@ def report(route: Route, known: Known, *, alpha: float) -> RouteReport:
         log=study.part,
     )
     answering = np.array([arm.name not in settings.shadows for arm in route.arms])
-    best, told.best_by = probability_best(route.policy, route.sums, sums, study.arms, answering, settings.reward)
+    if by_log.units is not None:
+        told.units.CopyFrom(by_log.units)
+    best = by_log.best or best_by_sums(route.policy, route.sums, sums, study.arms, settings.reward, answering)
+    told.best_by, told.best_why = best.by, best.why
     p = route.probabilities()
     matured = _matured(study, settings.reward.window_seconds, known.now)
     for k, arm in enumerate(route.arms):
@@ -79,13 +85,15 @@ def report(route: Route, known: Known, *, alpha: float) -> RouteReport:
         shown.share = decisions[k] / max(decisions.sum(), 1.0)
         if p is not None:
             shown.probability = p[k]
-        if best is not None and answering[k]:
-            shown.best = best[k]
+        if best.p is not None and answering[k]:
+            shown.best = best.p[k]
         if (share_of := matured[k]) is not None:
             shown.matured = share_of
         if (cost := cost_of(settings, arm.name)) is not None:
             shown.cost = cost
         _tell_rewards(shown, route, k, known, alpha, int(answering.sum()))
+        if k in by_log.by_unit:
+            shown.by_unit.CopyFrom(by_log.by_unit[k])
         if arm.name in settings.shadows:
             _tell_shadow(shown, _row(sums, shadow_layout(settings.shadows[arm.name]), arm.name, SHADOW_WIDTH), alpha)
         for q, at_most in _quantiles(known.latency.get(arm.name, ())):
@@ -93,8 +101,8 @@ def report(route: Route, known: Known, *, alpha: float) -> RouteReport:
     told.mismatch.extend(_mismatches(route, study, known.now))
     if known.canary is not None:
         _tell_canary(told, route, known.canary)
-    told.against_champion.CopyFrom(against_champion(study, settings, route.champion, alpha=alpha))
-    told.warnings.extend(_warnings(route, told, study))
+    told.against_champion.CopyFrom(by_log.champion)
+    told.warnings.extend(_warnings(told))
     return told
 
 
@@ -183,18 +191,14 @@ def _quantiles(histogram: Histogram) -> Iterator[tuple[float, float | None]]:
         yield q, edge if math.isfinite(edge) else None
 
 
-def _warnings(route: Route, told: RouteReport, study: Study) -> Iterator[str]:
+def _warnings(told: RouteReport) -> Iterator[str]:
     for mismatch in told.mismatch:
         if mismatch.alarm and mismatch.of == "all":
             yield "Arms were not drawn as the log says: no other number here is worth much until it is known why."
         elif mismatch.alarm:
             yield "Rewards come from some arms more than from others: some get lost, or come late; lifts are biased."
-    units = int(study.new_unit.sum())
-    if route.settings.sticky and units and len(study) > OFTEN * units:
-        yield (
-            f"Units came back, {len(study) / units:.1f} decisions for each on average: intervals take every decision "
-            "for a new draw, and are too narrow."
-        )
+    if told.HasField("units"):
+        yield TOO_SURE
     if told.log.other_arms:
         yield f"Left out of the log: {told.log.other_arms:.0f} decisions, taken when the route had other arms."
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from prometheus_client import Histogram as Seconds
+from prometheus_client.registry import Collector
 
 from protos.errors import InvalidArgument
 from protos.grpc import Methods, Rpc
@@ -22,8 +22,10 @@ from protos.messages import (
     RouteReport,
     parse,
 )
-from router.answers.evaluate import evaluation, with_policy
+from router.answers.candidate import with_policy
+from router.answers.evaluate import evaluation
 from router.answers.explain import explain
+from router.answers.from_log import FromLog, from_log
 from router.answers.history import history
 from router.answers.report import Histogram, Known, report
 from router.answers.study import Study, Versions, newest, study
@@ -68,13 +70,14 @@ class AnswerService:
         self._clock = clock
         self._versions = Versions()  # this and the next are used in `in_log` only
         self._studies: dict[str, tuple[float, Settings, Study]] = {}
+        self._told: dict[str, tuple[Study, float, FromLog]] = {}
 
     async def report(self, request: ReportRequest) -> RouteReport:
         """What is known about a route now. Raises NotFound, InvalidArgument, and StoreAway."""
         route = self._route(request.route)
         alpha = _alpha(request)
-        known = await self._from(self._in_log, lambda store: self._known(store, route))
-        return report(route, known, alpha=alpha)
+        # In that thread too: of a long log it takes a tenth of a second, for which no request shall wait.
+        return await self._from(self._in_log, lambda store: self._report(store, route, alpha))
 
     async def explain(self, request: ExplainRequest) -> Explanation:
         """Why a request went where it went. Raises NotFound, and StoreAway."""
@@ -103,6 +106,13 @@ class AnswerService:
         name = self._route(request.route).name
         events = await self._from(self._in_store, lambda store: store.events(name, after=request.after))
         return history(name, events, after=request.after, most=request.most)
+
+    def _report(self, store: Store, route: Route, alpha: float) -> RouteReport:
+        known = self._known(store, route)
+        told = self._told.get(route.name)
+        if told is None or told[:2] != (known.study, alpha):
+            told = self._told[route.name] = known.study, alpha, from_log(route, known.study, alpha=alpha)
+        return report(route, known, alpha=alpha, told_by_log=told[2])
 
     def _known(self, store: Store, route: Route) -> Known:
         state = store.documents(canary.KIND).get(route.name)
@@ -160,7 +170,7 @@ def read_study(
     return study(rows, settings, lambda version: versions(store, name, version), whole=whole)
 
 
-def latencies(seconds: Seconds, route: str) -> dict[str, Histogram]:
+def latencies(seconds: Collector, route: str) -> dict[str, Histogram]:
     """The calls to the arms of a route, by arm: how many took no longer than each edge."""
     histograms: dict[str, list[tuple[float, float]]] = {}
     for metric in seconds.collect():

@@ -4,137 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from protos.messages import Evaluation, Explanation, LogPart, RouteEvents, RouteReport
+from protos.messages import Evaluation, Explanation, RouteEvents
+from router.answers.candidate import EVALUATED
 from router.answers.tables import (
     NOTHING,
     Ink,
-    chance,
+    alarms,
     count,
-    e_value,
     interval,
+    level,
+    log_part,
     middle,
     moment,
     number,
     seconds,
     share,
     table,
+    wrapped,
 )
-
-
-def show_report(told: RouteReport, ink: Ink) -> Iterator[str]:
-    """Lines for a report."""
-    frozen = ", frozen: it learns nothing" if told.frozen else ""
-    yield ink.heading(f"{told.route}: {told.policy}")
-    yield f"version {told.policy_version}{frozen}; champion {told.champion}"
-    yield ""
-    yield from table(ink, *_traffic(told), texts=(0, 1))
-    for arm in told.arms:
-        if arm.why:
-            yield f"{arm.name} is {arm.state}: {arm.why}"
-        if arm.HasField("shadow"):
-            yield _shadow(arm.name, arm.shadow)
-    yield ""
-    yield from table(ink, *_earnings(told))
-    span = f"Rewards lie in {number(told.reward_low)} to {number(told.reward_high)}"
-    yield f"{span}. Intervals hold at all times, for all arms together, with {1 - told.alpha:.4g} confidence."
-    yield _best(told)
-    if any(arm.metrics for arm in told.arms):
-        yield ""
-        yield from table(ink, *_metrics(told), texts=(0, 1, 2, 7))
-    if told.HasField("cost_per_decision"):
-        yield f"A decision has cost {number(told.cost_per_decision)} on average, as declared."
-    yield ""
-    yield from _canary(told)
-    yield from _champion(told)
-    for mismatch in told.mismatch:
-        yield _mismatch(mismatch, ink)
-    yield _log(told.log)
-    yield from (ink.alarm(warning) for warning in told.warnings)
-    yield ""
-    yield (
-        f"next: croupier events {told.route}   croupier explain DECISION   croupier evaluate {told.route} --policy FILE"
-    )
-
-
-def _traffic(told: RouteReport) -> tuple[list[str], list[list[str]]]:
-    quantiles = [each.quantile for each in max((arm.latency for arm in told.arms), key=len, default=())]
-    headings = ["arm", "state", "p now", "share", "decisions", "rewards", "matured"]
-    rows = []
-    for arm in told.arms:
-        p = f"{arm.probability:.3f}" if arm.HasField("probability") else NOTHING
-        matured = share(arm.matured) if arm.HasField("matured") else NOTHING
-        slow = [f"<{seconds(each.at_most)}" if each.HasField("at_most") else "longer" for each in arm.latency]
-        slow += [NOTHING] * (len(quantiles) - len(slow))
-        counts = [share(arm.share), count(arm.decisions), count(arm.rewards), matured]
-        rows.append([arm.name, arm.state, p, *counts, *slow])
-    return headings + [f"p{100 * q:g}" for q in quantiles], rows
-
-
-def _shadow(name: str, told: RouteReport.Shadow) -> str:
-    apart = f", by {number(told.difference.value)} on average" if told.difference.HasField("value") else ""
-    return (
-        f"{name} answered {count(told.compared)} copies, {count(told.different)} of them otherwise{apart}; "
-        f"{count(told.failed)} failed, {count(told.dropped)} were dropped"
-    )
-
-
-def _earnings(told: RouteReport) -> tuple[list[str], list[list[str]]]:
-    rows = []
-    for arm in told.arms:
-        lift = ["champion", ""]
-        if arm.name != told.champion:
-            lift = [middle(arm.lift, signed=True), interval(arm.lift, signed=True)]
-        evidence = e_value(arm.log_e_value) if arm.HasField("log_e_value") else NOTHING
-        best = chance(arm.best) if arm.HasField("best") else NOTHING
-        rows.append([arm.name, middle(arm.mean), interval(arm.mean), *lift, evidence, best])
-    return ["arm", "mean reward", "at all times", "lift", "at all times", "e-value", "best"], rows
-
-
-def _best(told: RouteReport) -> str:
-    if told.best_by:
-        return f"Which is best is told from {told.best_by}."
-    return "Too little is known to say which is best."
-
-
-def _metrics(told: RouteReport) -> tuple[list[str], list[list[str]]]:
-    rows = []
-    for arm in told.arms:
-        for each in arm.metrics:
-            numbers = [count(each.n), number(each.total), middle(each.mean), interval(each.mean)]
-            rows.append([arm.name, each.name, each.unit, *numbers, f"{each.better} is better"])
-    return ["arm", "metric", "unit", "n", "total", "mean", "at all times", ""], rows
-
-
-def _mismatch(told: RouteReport.Mismatch, ink: Ink) -> str:
-    of = "" if told.of == "all" else f"{told.of} "
-    how = "not drawn" if told.alarm else "drawn"
-    line = f"Arms of {count(told.n)} {of}decisions were {how} as the log says, e-value {e_value(told.log_e_value)}."
-    return ink.alarm(line) if told.alarm else line
-
-
-def _canary(told: RouteReport) -> Iterator[str]:
-    if told.HasField("canary"):
-        canary = told.canary
-        yield (
-            f"Canary {canary.arm}: {canary.outcome}, step {canary.step} of {canary.steps}, with a share of "
-            f"{share(canary.share)}, since {moment(canary.since)}."
-        )
-
-
-def _champion(told: RouteReport) -> Iterator[str]:
-    value = told.against_champion
-    if not value.HasField("champion"):
-        yield f"What {told.champion} alone would have earned cannot be told. {value.why}".rstrip()
-        return
-    yield (
-        f"Against {told.champion} alone: {middle(value.gain, signed=True)} a decision "
-        f"({interval(value.gain, signed=True)}), {middle(value.total, signed=True)} in {count(value.decisions)} "
-        "rewarded decisions."
-    )
-    if value.HasField("cost"):
-        worth = f", {value.on_investment:.4g} for each unit spent" if value.HasField("on_investment") else ""
-        yield f"They cost {value.cost:+.4g} against its cost{worth}."
-    yield from value.warnings
 
 
 def show_explanation(told: Explanation, ink: Ink) -> Iterator[str]:
@@ -187,17 +74,25 @@ def show_evaluation(told: Evaluation, ink: Ink) -> Iterator[str]:
     yield ink.heading(f"{told.route}, had it been served by {told.policy}")
     learnt = f", having learnt from {count(told.learnt_from)} older ones" if told.learnt_from else ""
     yield f"Judged on {count(told.judged_on)} rewarded decisions{learnt}."
-    yield _log(told.log)
+    yield from wrapped(f"{EVALUATED}.")
+    yield log_part(told.log)
     yield ""
     if not told.answerable:
-        yield ink.alarm(f"The log cannot answer. {told.why}")
+        yield from alarms([f"The log cannot answer. {told.why}"], ink)
     if told.HasField("value"):
         rows = [
             ["policy", middle(told.value), interval(told.value)],
             ["as it was", middle(told.earned), interval(told.earned)],
             ["lift", middle(told.lift, signed=True), interval(told.lift, signed=True)],
         ]
-        yield from table(ink, ["", "mean reward", f"at all times, {1 - told.alpha:.4g}"], rows)
+        if told.HasField("by_unit"):
+            units = told.by_unit
+            rows.append(["policy, by unit", middle(units.value), interval(units.value)])
+            rows.append(["lift, by unit", middle(units.lift, signed=True), interval(units.lift, signed=True)])
+        yield from table(ink, ["", "mean reward", level(told.alpha)], rows)
+        yield from _evaluated_by_unit(told)
+        if told.HasField("cost"):
+            yield f"A decision costs {number(told.cost)} on average, and did cost {number(told.had_cost)}, as declared."
         yield ""
         shares = [[arm.name, share(arm.share), share(arm.wanted)] for arm in told.arms]
         yield from table(ink, ["arm", "share", "would have"], shares)
@@ -208,9 +103,16 @@ def show_evaluation(told: Evaluation, ink: Ink) -> Iterator[str]:
             f"The log tells as much as {count(told.effective_rows)} decisions of the policy's own; the heaviest counts "
             f"{number(told.largest_weight)} times."
         )
-    yield from (ink.alarm(warning) for warning in told.warnings)
+    yield from alarms(told.warnings, ink)
     yield ""
     yield f"next: try it beside the others: set apprentice under routes.{told.route}, or croupier report {told.route}"
+
+
+def _evaluated_by_unit(told: Evaluation) -> Iterator[str]:
+    if told.HasField("by_unit"):
+        units = told.by_unit
+        effect = f", with a design effect of {number(units.design_effect)}" if units.HasField("design_effect") else ""
+        yield f"By unit: from {count(units.units)} units{effect}; there are intervals from 100 on."
 
 
 def show_events(told: RouteEvents, ink: Ink) -> Iterator[str]:
@@ -222,11 +124,3 @@ def show_events(told: RouteEvents, ink: Ink) -> Iterator[str]:
     yield from table(ink, ["time (UTC)", "arm", "what", "why"], rows, texts=(0, 1, 2, 3))
     yield ""
     yield f"next: croupier report {told.route}"
-
-
-def _log(part: LogPart) -> str:
-    if not part.decisions:
-        return "The log holds no decision that could be read."
-    whole = "all that there are" if part.whole else "the newest"
-    when = f"{moment(part.first)} to {moment(part.last)} UTC"
-    return f"Of the log were read {count(part.decisions)} decisions, {whole}, {when}."

@@ -76,7 +76,8 @@ class Study:
     allowed: Mask  # [n, K]
     rewards: Vector  # [n], NaN where there is none
     times: Vector  # [n], seconds since the epoch
-    new_unit: Mask  # [n], whether its draw is one of its own, and not that of a unit that came before
+    units: NDArray[np.intp]  # [n], the row at which its unit came first: its own, where it drew for itself alone
+    floors: Vector  # [n], that the route declared then
     contexts: Vector | None  # [n, d]; NaN where it meant something else, or none was read
     other_arms: int  # decisions that are left out, because the route had other arms then, or is not known then
     whole: bool  # whether the log holds no more
@@ -95,6 +96,12 @@ class Study:
         """Whether the reward is known: bool[n]."""
         known: Mask = ~np.isnan(self.rewards)
         return known
+
+    @property
+    def new_unit(self) -> Mask:
+        """Whether a draw is one of its own, and not that of a unit that came before: bool[n]."""
+        new: Mask = self.units == np.arange(len(self))
+        return new
 
     def due(self, window: float | None, now: float) -> Mask:
         """Whether the reward should be known, or is: bool[n]. Without a window, that is so once an arm has answered."""
@@ -115,9 +122,12 @@ class Study:
         except ValueError:  # an arm was drawn that the log says could not be
             return n, float("inf")
 
-    def floor(self, rows: Mask | NDArray[np.intp], declared: float) -> float | None:
-        """The floor that is declared, less what is lost by rounding, if it held in some rows for all allowed arms."""
-        least = declared * (1.0 - ROUNDING)
+    def floor(self, rows: Mask | NDArray[np.intp]) -> float | None:
+        """The least floor declared in some rows, less what is lost by rounding, if it held there for all allowed arms.
+
+        A canary's share may be less. None where at some row no floor was declared.
+        """
+        least = float(self.floors[rows].min(initial=1.0)) * (1.0 - ROUNDING)
         held = (self.probabilities[rows] >= least) | ~self.allowed[rows]
         return least if least > 0.0 and held.all() else None
 
@@ -128,7 +138,13 @@ class Study:
         if contexts is not None and not np.isfinite(contexts).all():
             contexts = None
         return Log(
-            self.chosen[rows], share, self.propensities[rows], len(self.arms), contexts, allowed=self.allowed[rows]
+            self.chosen[rows],
+            share,
+            self.propensities[rows],
+            len(self.arms),
+            contexts,
+            allowed=self.allowed[rows],
+            units=None if self.new_unit.all() else self.units[rows],
         )
 
 
@@ -172,33 +188,34 @@ def study(
     index = {arm: k for k, arm in enumerate(arms)}
     d = len(settings.schema.columns)
     unknown = (np.nan,) * d
-    alike: dict[str, tuple[bool, bool]] = {}
+    alike: dict[str, tuple[bool, bool, float]] = {}
     masks: dict[int, list[bool]] = {}
-    units: set[str] = set()
+    first: dict[str, int] = {}
     kept: list[Decision] = []
     rewards: list[float] = []
     contexts: list[tuple[float, ...]] = []
-    new_unit: list[bool] = []
+    units: list[int] = []
+    floors: list[float] = []
     others = 0
     for decision, reward in rows:
         version = decision.policy_version
         if version not in alike:
             then = meant(version)
             same_arms = then is not None and tuple(then.arms) == arms
-            alike[version] = same_arms, then is not None and then.schema.digest == settings.schema.digest
-        same_arms, same_context = alike[version]
+            same_context = then is not None and then.schema.digest == settings.schema.digest
+            alike[version] = same_arms, same_context, 0.0 if then is None else then.floor
+        same_arms, same_context, floor = alike[version]
         if not same_arms or len(decision.probabilities or ()) != len(arms):
             others += 1
             continue
+        units.append(first.setdefault(decision.unit, len(kept)) if settings.sticky and decision.unit else len(kept))
+        floors.append(floor)
         kept.append(decision)
         if decision.allowed not in masks:
             masks[decision.allowed] = allowed_of(decision, len(arms)).tolist()
         rewards.append(np.nan if reward is None else reward.value)
         told = decision.context or ()
         contexts.append(told if same_context and len(told) == d else unknown)
-        key = decision.unit if settings.sticky else ""
-        new_unit.append(not key or key not in units)
-        units.add(key)
     K = len(arms)
     return Study(
         arms=arms,
@@ -211,7 +228,8 @@ def study(
         allowed=np.array([masks[each.allowed] for each in kept], dtype=np.bool_).reshape(-1, K),
         rewards=np.array(rewards, dtype=np.float64),
         times=np.array([each.time for each in kept], dtype=np.float64),
-        new_unit=np.array(new_unit, dtype=np.bool_),
+        units=np.array(units, dtype=np.intp),
+        floors=np.array(floors, dtype=np.float64),
         contexts=np.array(contexts, dtype=np.float64).reshape(-1, d) if d else None,
         other_arms=others,
         whole=whole,

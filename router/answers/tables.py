@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from protos.messages import Estimate
+from protos.messages import Estimate, LogPart
 
 NOTHING = "-"
+
+WIDE = 120
+"""Columns of a terminal that sentences are wrapped to."""
 
 _EASY = math.log(1e6)
 
@@ -96,3 +100,28 @@ def seconds(value: float) -> str:
 def moment(time: float) -> str:
     """Seconds since the epoch as a date and a time of day, in UTC."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def log_part(part: LogPart) -> str:
+    """The part of the log that an answer was worked out from."""
+    if not part.decisions:
+        return "The log holds no decision that could be read."
+    whole = "all that there are" if part.whole else "the newest"
+    when = f"{moment(part.first)} to {moment(part.last)} UTC"
+    return f"Of the log were read {count(part.decisions)} decisions, {whole}, {when}."
+
+
+def level(alpha: float) -> str:
+    """The heading of a column of intervals."""
+    return f"{100 * (1 - alpha):.4g} % interval"
+
+
+def alarms(warnings: Iterable[str], ink: Ink) -> Iterator[str]:
+    """Lines for sentences that somebody should see."""
+    for warning in warnings:
+        yield from map(ink.alarm, wrapped(warning))
+
+
+def wrapped(sentence: str) -> list[str]:
+    """Lines for a sentence."""
+    return textwrap.wrap(sentence, WIDE, break_long_words=False, break_on_hyphens=False)

@@ -44,7 +44,7 @@ def against_champion(study: Study, settings: Settings, champion: int, *, alpha: 
     log = study.log(rows, low=low, high=settings.reward.high)
     always = np.zeros((n, log.K))
     always[:, champion] = 1.0
-    judged = evaluate(log, always, floor=study.floor(rows, settings.floor), alpha=alpha)
+    judged = evaluate(log, always, floor=study.floor(rows), alpha=alpha)
     told.earned = earned = low + width * float(log.rewards.mean())
     told.why = named(judged.why, study.arms)
     told.warnings.extend(named(warning, study.arms) for warning in judged.overlap.warnings)

@@ -28,9 +28,9 @@ class Client(Struct, frozen=True):
     roles: frozenset[Role] = frozenset({"infer", "feedback"})  # what it may do; `operate` is all that no other covers
     key_sha256: str = ""  # of the key it sends as "authorization: Bearer KEY"; `croupier key` makes one
     certificate: str = ""  # the subject of its certificate, such as "CN=desk,O=Bank"
-    requests_per_second: float | None = None  # in the long run; more is RESOURCE_EXHAUSTED
+    requests_per_second: float | None = None  # in the long run, of all workers together; more is RESOURCE_EXHAUSTED
     burst: int = 100  # requests beyond that at once
-    max_in_flight: int | None = None  # requests at once; none: any number
+    max_in_flight: int | None = None  # requests at once, in all workers together; none: any number
 
     def __post_init__(self) -> None:
         if bool(self.key_sha256) == bool(self.certificate):

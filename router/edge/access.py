@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Mapping, MutableMapping
 from typing import Any
 
-from protos.errors import CallError, PermissionDenied, ResourceExhausted, Unauthenticated
+from protos.errors import CallError, PermissionDenied, Unauthenticated
 from protos.grpc import refuse as refuse_rpc
 from protos.rest import refusal
 from protos.serve import Asgi
 from router.config import Client, Role
+from router.edge.limits import Limit, Limits
 
 _BEARER = b"Bearer "
 
@@ -48,47 +48,23 @@ def role_for(method: str, path: str) -> Role | None:
 class _Known:
     """A client, and what it has left to ask."""
 
-    def __init__(self, name: str, settings: Client, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, settings: Client, limit: Limit) -> None:
         self.name = name
         self.settings = settings
-        self._clock = clock
-        self._tokens = float(settings.burst)
-        self._filled = clock()
-        self._in_flight = 0
-
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Counts a request in and out. Raises ResourceExhausted where it is one too many."""
-        settings = self.settings
-        if settings.max_in_flight is not None and self._in_flight >= settings.max_in_flight:
-            raise ResourceExhausted(f"client {self.name!r} has {self._in_flight} requests in flight, as many as it may")
-        if (rate := settings.requests_per_second) is not None:
-            now = self._clock()
-            self._tokens = min(self._tokens + (now - self._filled) * rate, float(settings.burst))
-            self._filled = now
-            if self._tokens < 1.0:
-                raise ResourceExhausted(f"client {self.name!r} asks more often than {rate:g} times a second")
-            self._tokens -= 1.0
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
+        self.admitted = limit.admitted
 
 
 class Access:
-    """The clients of a configuration. `clock` is monotonic, in seconds."""
+    """The clients of a configuration."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._known: dict[str, _Known] = {}
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self.use({})
 
     def use(self, clients: Mapping[str, Client]) -> None:
-        """Knows these clients from now on. One whose settings stay keeps its count of requests."""
-        kept = {name: each for name, each in self._known.items() if clients.get(name) == each.settings}
-        self._known = {name: kept.get(name) or _Known(name, told, self._clock) for name, told in clients.items()}
-        known = self._known.values()
+        """Knows these clients from now on. One whose limits stay keeps its count of requests."""
+        limits = self._limits.of(clients)
+        known = [_Known(name, told, limits[name]) for name, told in clients.items()]
         self.is_open = not known
         self._by_key = [(bytes.fromhex(each.settings.key_sha256), each) for each in known if each.settings.key_sha256]
         self._by_certificate = {each.settings.certificate: each for each in known if each.settings.certificate}

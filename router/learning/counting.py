@@ -12,12 +12,16 @@ import numpy as np
 from protos.errors import CallError
 from router.call import REWARD, Batch, Credit, Decision, Feedback, Outcome
 from router.errors import AlreadyRewarded, Contended, NotLearnt, UnknownDecision, UnknownRoute
+from router.ids import time_of
 from router.learning.credit import Crediting
 from router.route import Route
 from router.stores import Store, StoreError
 
 ATTEMPTS = 5
 """At a correction that other replicas are always faster than."""
+
+RECENT_SECONDS = 3600.0
+"""After which nobody hopes that the replica which made an unknown decision will still commit it."""
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +141,9 @@ def _credits(
 
 def _decision(known: Mapping[str, Decision], feedback: Feedback) -> Decision:
     if feedback.decision not in known:
-        raise UnknownDecision(feedback.decision)
+        born = time_of(feedback.decision)
+        recent = born is not None and abs(feedback.time - born) < RECENT_SECONDS
+        raise UnknownDecision(feedback.decision, recent=recent)
     return known[feedback.decision]
 
 

@@ -1,26 +1,24 @@
-"""Fits routes to what the store knows, and keeps what each version knew until a decision that names it is committed."""
+"""Fits routes to what the store knows."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from operator import is_
 
 import numpy as np
 
 from bandits import Policy
-from router.call import REWARD, Decision, Fit, Vector
+from router.call import REWARD, Fit, Vector
 from router.config import Route as Settings
 from router.learning.business import show_metrics
+from router.learning.fits import Fits
 from router.learning.fitting import Sums, age, fit_of, fitted, learnt, policy_layout, standing
 from router.learning.warm_start import warm_start
 from router.metrics import Metrics
 from router.route import Route
 from router.stores import Store
-
-MOST_FITS = 256
-"""That wait for a decision: of more, the oldest are forgotten. A call may take a while, and name one by then."""
 
 GROWTH = 1e-3
 """A route is fitted again when what is known has grown by this part: each fit is written down for good."""
@@ -43,7 +41,7 @@ class Fitter:
         self._fitted: dict[str, float] = {}  # when each route last was
         self._policies: list[Policy] = []
         self._given: dict[str, tuple[Settings, Vector]] = {}  # warm starts, by route
-        self._unwritten: dict[tuple[str, str], Fit] = {}  # by route and version
+        self.fits = Fits(clock)
 
     def fit(self, route: Route) -> Route:
         """The route with all that the store knows about it: itself, where that is nothing new.
@@ -62,9 +60,7 @@ class Fitter:
     def _noted(self, route: Route, known: Route, now: float) -> Route:
         """A fitted route, whose fit is kept for the decisions that will name it."""
         if known is not route:
-            self._unwritten[known.name, known.version] = fit_of(known, now)
-            while len(self._unwritten) > MOST_FITS:
-                del self._unwritten[next(iter(self._unwritten))]
+            self.fits.note(fit_of(known, now))
         return known
 
     def stand(self, route: Route) -> Route:
@@ -101,17 +97,7 @@ class Fitter:
 
     def recall(self, route: str, version: str) -> Fit | None:
         """What a route knew at a version, if anybody remembers it. Raises StoreError."""
-        return self._unwritten.get((route, version)) or self._store.fit(route, version)
-
-    def named_by(self, decisions: Iterable[Decision]) -> list[Fit]:
-        """The fits that decisions name, of those that are not written down yet."""
-        named = {(decision.route, decision.policy_version) for decision in decisions}
-        return [self._unwritten[key] for key in named & self._unwritten.keys()]
-
-    def written(self, fits: Sequence[Fit]) -> None:
-        """Hears that fits are in the store."""
-        for fit in fits:
-            self._unwritten.pop((fit.route, fit.version), None)
+        return self.fits.get(route, version) or self._store.fit(route, version)
 
     def _change(self, route: Route, sums: Sums, now: float) -> float:
         """By how much of what it is fitted to a route's knowledge has changed; infinite where it never was fitted."""

@@ -17,7 +17,7 @@ import numpy as np
 from bandits import HalfLife
 from router.call import Fit, Vector
 from router.config import Route as Settings
-from router.route import Route
+from router.route import Route, drawn_ever
 from router.safety.canary import mixed
 
 Sums: TypeAlias = Mapping[tuple[str, str], Vector]
@@ -90,10 +90,12 @@ def standing(route: Route, known: Vector) -> Route:
     version = f"{layout_mark(route)}{arms_mark(route)}-{_digest(what, 6)}"
     if version == route.version:
         return route
-    chosen = route.policy.fit(known)
+    chosen, canary = route.policy.fit(known), -1
     if route.share is not None and route.settings.canary is not None:
-        chosen = mixed(chosen, list(route.settings.arms).index(route.settings.canary.arm), route.share)
-    return replace(route, fitted=chosen, version=version, sums=known)
+        canary = list(route.settings.arms).index(route.settings.canary.arm)
+        chosen = mixed(chosen, canary, route.share)
+    drawable = drawn_ever(route.policy, len(route.arms), canary, route.share)
+    return replace(route, fitted=chosen, version=version, sums=known, drawable=drawable)
 
 
 def layout_mark(route: Route) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from prometheus_client import Counter
 
 from protos.errors import ResourceExhausted
-from router.call import Add, Batch, Decision, Event, Feedback, Vector
+from router.call import Add, Batch, Decision, Feedback, Vector
 from router.errors import NotRecorded, UnknownDecision
 from router.ids import time_of
 from router.learning.counting import Counted, Verdict, count
@@ -105,10 +105,9 @@ class Learner:
             self._metrics.dropped.inc()
         waiting.append(decision)
 
-    def keep(self, *, adds: Iterable[Add] = (), events: Iterable[Event] = ()) -> None:
-        """Queues rows that hang on no outcome, and events. They are committed once, however often a commit fails."""
+    def keep(self, adds: Iterable[Add]) -> None:
+        """Queues rows that hang on no outcome. They are committed once, however often a commit fails."""
         self._rows.add(adds)
-        self._queue.events += events
 
     async def committed(self, decision: Decision) -> None:
         """Records a decision and returns when it is durable. Raises NotRecorded, and then it never will be."""
@@ -141,6 +140,10 @@ class Learner:
             return await self._in_thread(lambda: self._steward.enter(route))
         except ValueError as error:
             raise StoreError(f"route {route.name!r} cannot be fitted to what the store has: {error}") from None
+
+    async def look(self) -> None:
+        """Judges the routes, and puts in force what replicas have agreed on about them. Raises StoreError."""
+        self._publish(await self._in_thread(lambda: self._steward.look(self._routes.current)))
 
     async def sums(self, route: str) -> dict[tuple[str, str], Vector]:
         """All that was added up for a route, by (layout, arm). Raises StoreError."""
@@ -206,7 +209,7 @@ class Learner:
         for route in self._routes.current.values():
             if route.guard.tick():
                 self._routes.guard_changed(route.name)
-            self.keep(adds=counted(route))
+            self.keep(counted(route))
         asked = self._waiting()
         if asked:
             await self._commit()
@@ -220,9 +223,7 @@ class Learner:
         now = asyncio.get_running_loop().time()
         if now - self._refreshed >= self._refresh_seconds:
             self._refreshed, asked = now, True
-            stand, said = await self._in_thread(lambda: self._steward.look(self._routes.current))
-            self.keep(events=said)
-            self._publish(stand)
+            await self.look()
             self._publish(await self._in_thread(lambda: self._fitter.refit(self._routes.current)))
             for refresh in self._others:
                 await self.in_store(refresh)
@@ -265,7 +266,7 @@ class Learner:
 
     def _write(self, queue: Queue, decisions: Sequence[Decision], feedbacks: Sequence[Feedback]) -> list[Verdict]:
         routes = self._routes.current
-        fits = self._fitter.named_by(decisions)
+        fits = self._fitter.fits.named_by(decisions)
         defaults = overdue(routes, decisions, self._clock())
         batch = Batch(
             decisions,
@@ -274,10 +275,9 @@ class Learner:
             writer=self._writer,
             number=self._rows.number,
             fits=fits,
-            events=queue.events,
         )
         verdicts = count(self._store, routes, batch, feedbacks)
-        self._fitter.written(fits)
+        self._fitter.fits.written(fits)
         return verdicts
 
     def _put_back(self, queue: Queue) -> None:
@@ -287,7 +287,6 @@ class Learner:
             queue.decisions.popleft()
             self._metrics.dropped.inc()
         self._queue.decisions = queue.decisions
-        self._queue.events = queue.events + self._queue.events
 
     def _tell_failure(self, error: Exception, began: float) -> None:
         if self._away_since is None and isinstance(error, StoreError):
@@ -309,7 +308,8 @@ class Learner:
     def _show_probabilities(self) -> None:
         self._metrics.probability.clear()  # of arms that are gone since a reload
         for route in self._routes.current.values():
-            chances = route.probabilities() if route.allowed.any() else np.zeros(len(route.arms))
+            drawn = (route.allowed & route.drawable).any()
+            chances = route.probabilities() if drawn else np.zeros(len(route.arms))
             if chances is not None:
                 for arm, p in zip(route.arms, chances, strict=True):
                     self._metrics.probability.labels(route.name, arm.name).set(p)

@@ -21,8 +21,6 @@ from router.safety.comparisons import WEIGHED, difference_row
 LEAST = 1e-6
 """A probability below this counts as none: an arm so seldom drawn is known for nothing, and 1/p² drowns the others."""
 
-_PREFIX = "lift:"
-
 
 def drawable(arms: tuple[str, ...], probabilities: tuple[float, ...]) -> tuple[str, ...]:
     """The arms that could have been drawn."""
@@ -34,7 +32,12 @@ def drawable(arms: tuple[str, ...], probabilities: tuple[float, ...]) -> tuple[s
 @lru_cache(4096)
 def lift_layout(arms: tuple[str, ...], low: float, high: float) -> str:
     """Layout of `weighed_row`s of rewards, as parts of a range, at decisions that could have drawn any of `arms`."""
-    return f"{_PREFIX}{low!r}:{high!r}:{','.join(sorted(arms))}"  # no name holds a comma
+    return lift_prefix(low, high) + ",".join(sorted(arms))  # no name holds a comma
+
+
+def lift_prefix(low: float, high: float) -> str:
+    """How the layouts of one range of rewards begin."""
+    return f"lift:{low!r}:{high!r}:"
 
 
 def lift_row(sums: Mapping[tuple[str, str], Vector], arm: str, champion: str, *, low: float, high: float) -> Vector:
@@ -42,7 +45,7 @@ def lift_row(sums: Mapping[tuple[str, str], Vector], arm: str, champion: str, *,
 
     In parts of the range of rewards. `sums` are those of the route, by (layout, arm).
     """
-    start = f"{_PREFIX}{low!r}:{high!r}:"
+    start = lift_prefix(low, high)
     rows = {arm: np.zeros(WEIGHED), champion: np.zeros(WEIGHED)}
     n = 0.0
     for (layout, drawn), row in sums.items():

@@ -1,10 +1,15 @@
-"""What is forgotten: old decisions, as the configuration says, a few at a time so that commits get their turn."""
+"""What is forgotten: old decisions, as the configuration says, a few at a time so that commits get their turn.
+
+And the sums that nothing reads any more. What a route decides by is kept for as long as it does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from router.learning.unread import forget_unread
 from router.route import Route
+from router.safety.switches import frozen_with
 from router.stores import Store
 
 EVERY_SECONDS = 60.0
@@ -26,7 +31,7 @@ class Retention:
     def forget(self, routes: Mapping[str, Route], now: float) -> int:
         """Forgets what is due, as much as fits in one step, and returns how many decisions it was. Raises StoreError.
 
-        The sums stay, so nothing that was learnt is forgotten with them.
+        The sums stay that anything reads, so nothing that was learnt is forgotten with them.
         """
         gone = 0
         for name, route in routes.items():
@@ -34,8 +39,14 @@ class Retention:
             if told is None or self._next.get(name, now) > now:
                 continue
             before = 0.0 if told.seconds is None else now - told.seconds
-            forgotten = self._store.prune(name, before=before, most=told.decisions, limit=LIMIT)
+            keep = self._in_force(route)
+            forgotten = self._store.prune(name, before=before, most=told.decisions, limit=LIMIT, keep=keep)
             if forgotten < LIMIT:
+                forget_unread(self._store, route, now, after=told.seconds or 0.0)
                 self._next[name] = now + EVERY_SECONDS
             gone += forgotten
         return gone
+
+    def _in_force(self, route: Route) -> set[str]:
+        """The versions that decisions may name: that of now, and the one that the route is frozen with."""
+        return {route.version, frozen_with(self._store, route.name) or route.version}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import is_
 
 import numpy as np
 
 from bandits import Mask
-from router.call import Batch, Event
+from router.call import Batch
+from router.config import Route as Settings
 from router.learning.fitter import Fitter
 from router.learning.fitting import fit_of, same_layout
 from router.route import Route
 from router.safety import canary as canaries
 from router.safety import switches
-from router.safety.review import Standing, Subject, review
+from router.safety.review import Standing, Subject, review, watches_of
 from router.safety.schedule import scheduled
 from router.stores import Store
 
@@ -31,6 +33,7 @@ class Steward:
         self._fitter = fitter
         self._clock = clock
         self._seen = -1  # version of the store at the last look
+        self._judged: list[Settings] = []  # by which the routes ran then
 
     def enter(self, route: Route) -> Route:
         """A route that comes into service, as what was agreed on has it. Writes nothing. Raises StoreError.
@@ -38,44 +41,46 @@ class Steward:
         Raises ConfigError for a warm start that cannot be, and ValueError for sums that make no sense.
         """
         decided = switches.decode(self._store.documents(switches.kind(route.name)))
-        subject, state = subject_of(route), None
+        subject, agreed, state = subject_of(route), None, None
         if subject.canary is not None:
             document = self._store.documents(canaries.KIND).get(route.name)
-            if document is not None:
-                state = canaries.decode(document.body)
             settings = canaries.digest(subject.canary, subject.guardrails, subject.served)
-            if state is None or state.settings != settings:
-                state = canaries.begin(settings, self._clock())
-        entered = self._fitter.fit(self._stands(route, Standing(decided, state, ())))
+            if document is not None and (known := canaries.decode(document.body)).settings == settings:
+                agreed = known
+            state = agreed or canaries.begin(settings, self._clock())
+        # A canary that is yet to begin is counted for from the next look on, which agrees with others on when that was.
+        watches = watches_of(subject, decided, agreed)
+        entered = self._fitter.fit(self._stands(route, Standing(decided, state, watches)))
         return self._held(entered, decided)
 
-    def look(self, routes: Mapping[str, Route]) -> tuple[list[Route], list[Event]]:
+    def look(self, routes: Mapping[str, Route]) -> list[Route]:
         """Judges routes by what is known now, and puts in force what follows; returns those that have changed.
 
-        The events are not in the store yet. Raises StoreError. What others have written and cannot be read is logged.
+        Raises StoreError. What others have written and cannot be read is logged.
         """
-        changed, said = [], []
+        changed = []
         version = self._store.version()
-        moved, self._seen = version != self._seen, version
+        settings = [route.settings for route in routes.values()]
+        # A route that has come into service since may have missed what was agreed on meanwhile.
+        same = len(settings) == len(self._judged) and all(map(is_, settings, self._judged))
+        moved = version != self._seen or not same
         for route in routes.values():
             # Steps of canaries and schedules come by time alone.
             if not (moved or route.settings.canary or route.settings.schedule or route.settings.guardrails):
                 continue
             try:
                 sums = self._store.sums(route.name) if route.tally is not None else {}
-                standing, events = review(
-                    self._store, subject_of(route), sums, version=route.version, now=self._clock()
-                )
+                standing = review(self._store, subject_of(route), sums, version=route.version, now=self._clock())
                 stands = self._held(self._fitter.stand(self._stands(route, standing)), standing.switches)
             except ValueError:
                 _log.exception("what was agreed on about route %s cannot be read, and it goes on as it is", route.name)
                 continue
-            said += events
             if stands.frozen and not route.frozen:  # no decision may ever name it, and it outlives this process
                 self._store.commit(Batch(fits=[fit_of(stands, self._clock())]))
             if stands is not route:
                 changed.append(stands)
-        return changed, said
+        self._seen, self._judged = version, settings
+        return changed
 
     def _stands(self, route: Route, standing: Standing) -> Route:
         """The route on these terms: what it knows is as before, and not yet fitted to them."""

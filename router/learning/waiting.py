@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.call import Add, Decision, Event, Feedback, Vector
+from router.call import Add, Decision, Feedback, Vector
 from router.errors import NotRecorded
 from router.learning.counting import Verdict
 
@@ -20,15 +20,13 @@ class Queue:
     decisions: deque[Decision] = field(default_factory=deque)
     strict: list[tuple[Decision, asyncio.Future[None]]] = field(default_factory=list)  # those that somebody waits for
     feedback: deque[tuple[Sequence[Feedback], asyncio.Future[list[Verdict]]]] = field(default_factory=deque)
-    events: list[Event] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.decisions or self.strict or self.feedback or self.events)
+        return bool(self.decisions or self.strict or self.feedback)
 
     def take(self, most: int) -> Queue:
         """Takes what waits, in its order: of decisions and of what clients report `most` each, or one more batch."""
-        taken = Queue(strict=self.strict, events=self.events)
-        self.strict, self.events = [], []
+        taken, self.strict = Queue(strict=self.strict), []
         while self.decisions and len(taken.decisions) < most:
             taken.decisions.append(self.decisions.popleft())
         reports = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from enum import Enum, auto
 
 import numpy as np
@@ -35,13 +35,10 @@ class Guard:
     say more than a refusal. Once an arm is left out only its probe brings it back, whatever calls from before say.
     """
 
-    def __init__(
-        self, settings: Settings, arms: int, clock: Callable[[], float], *, never: Container[int] = ()
-    ) -> None:
-        """`clock` is monotonic, in seconds. `never` are the arms that the policy does not draw: no stand-ins."""
+    def __init__(self, settings: Settings, arms: int, clock: Callable[[], float]) -> None:
+        """`clock` is monotonic, in seconds."""
         self._settings = settings
         self._clock = clock
-        self._never = never
         self._arms = [_Arm(settings.seconds) for _ in range(arms)]
 
     def allowed(self) -> NDArray[np.bool_]:
@@ -93,7 +90,4 @@ class Guard:
         return bool(due)
 
     def _last(self, arm: _Arm) -> bool:
-        return not any(
-            other.state is _State.SERVING and other is not arm and index not in self._never
-            for index, other in enumerate(self._arms)
-        )
+        return not any(other.state is _State.SERVING and other is not arm for other in self._arms)

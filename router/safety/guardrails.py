@@ -95,6 +95,16 @@ class Watch:
         """Layout of `weighed_row`s, of every arm."""
         return f"weighed:{self._run}:{self.arm}:{self.champion}:{bad.name}"
 
+    def layouts(self) -> Iterator[str]:
+        """All that is counted for it."""
+        yield self.calls_layout(Bad(ERRORS))  # how many calls the arm has had
+        for bounds in self.bounds:
+            yield self.calls_layout(bounds.bad)
+            if bounds.times is not None:
+                yield self.odds_layout(bounds)
+        for bad in self.weighed():
+            yield self.weighed_layout(bad)
+
     def weighed(self) -> Iterator[Bad]:
         """What is compared with the champion by means."""
         yield from {*self.compared, *(each.bad for each in self.bounds if each.margin is not None)}

@@ -1,7 +1,7 @@
 """One look at a route: what its guardrails and its canary come to, agreed between the replicas.
 
 Any replica may look at any time. What it finds it writes as a document, by compare-and-set: the one that was first has
-done it, and returns the event that says so; the others find it done.
+done it, and the event that says so is written with the document; the others find it done.
 """
 
 from __future__ import annotations
@@ -44,26 +44,38 @@ class Standing:
     watches: tuple[Watch, ...]  # to be counted for from now on
 
 
-def review(store: Store, subject: Subject, sums: Sums, *, version: str, now: float) -> tuple[Standing, list[Event]]:
-    """Judges a route by its sums, writes down what follows, and returns how it stands, and what there is to be said.
+def review(store: Store, subject: Subject, sums: Sums, *, version: str, now: float) -> Standing:
+    """Judges a route by its sums, writes down what follows, with the events that say so, and returns how it stands.
 
-    `version` is that of the policy now, with which the route stays if it is frozen. Commit the events: they are not in
-    the store yet. Raises StoreError.
+    `version` is that of the policy now, with which the route stays if it is frozen. Raises StoreError.
     """
     looked = _Look(store, subject, version, now)
-    for watch in looked.watches():
+    for watch in watches_of(subject, looked.switches, looked.state):
         for finding in judge(watch, sums, subject.arms):
             if finding.broken:
                 looked.act(watch, finding)
     looked.advance(sums)
-    return Standing(looked.switches, looked.state, tuple(looked.watches())), looked.events
+    return Standing(looked.switches, looked.state, watches_of(subject, looked.switches, looked.state))
+
+
+def watches_of(subject: Subject, decided: Mapping[str, Switch], state: canaries.State | None) -> tuple[Watch, ...]:
+    """What is to be counted for a route by what was agreed on; a canary that has not begun is none."""
+    since = switches.watched_since(decided)
+    watches = standing(subject.guardrails, subject.arms, subject.champion, subject.reward, since)
+    canary = _canary_watch(subject, state)
+    return tuple(watches if canary is None else [*watches, canary])
+
+
+def _canary_watch(subject: Subject, state: canaries.State | None) -> Watch | None:
+    if subject.canary is None or state is None or state.ended:
+        return None
+    return canaries.watch(subject.canary, subject.guardrails, subject.champion, subject.reward, state.since)
 
 
 class _Look:
     """The documents of a route while they are looked at."""
 
     def __init__(self, store: Store, subject: Subject, version: str, now: float) -> None:
-        self.events: list[Event] = []
         self._store = store
         self._subject = subject
         self._version = version
@@ -74,13 +86,6 @@ class _Look:
         self._canary_stamp = 0
         if subject.canary is not None:
             self._begin(subject.canary)
-
-    def watches(self) -> list[Watch]:
-        """What is to be watched."""
-        subject, since = self._subject, switches.watched_since(self.switches)
-        watches = standing(subject.guardrails, subject.arms, subject.champion, subject.reward, since)
-        canary = self._canary_watch()
-        return watches if canary is None else [*watches, canary]
 
     def act(self, watch: Watch, finding: Finding) -> None:
         """Does what a broken guardrail says."""
@@ -93,26 +98,20 @@ class _Look:
                 self._switch(ROUTE, "frozen", finding)
         elif finding.action != "roll_back":  # also of an arm that has nobody to stand in for it
             key = f"{finding.arm}:{finding.name}:{watch.since!r}"
-            if self._store.put(_TOLD.format(self._subject.name), {key: b"1"}, expected=0):
-                self._say("alert", finding)
+            said = self._said("alert", finding)
+            self._store.put(_TOLD.format(self._subject.name), {key: b"1"}, expected=0, events=[said])
 
     def advance(self, sums: Sums) -> None:
         """Moves the canary."""
-        watch, canary = self._canary_watch(), self._subject.canary
+        subject = self._subject
+        watch, canary = _canary_watch(subject, self.state), subject.canary
         if canary is None or watch is None or self.state is None:
             return
-        subject = self._subject
         state, said = canaries.advance(
             canary, watch, self.state, sums, route=subject.name, arms=subject.arms, reward=subject.reward, now=self._now
         )
-        if said is not None and self._write(state):
-            self.events.append(said)
-
-    def _canary_watch(self) -> Watch | None:
-        subject = self._subject
-        if subject.canary is None or self.state is None or self.state.ended:
-            return None
-        return canaries.watch(subject.canary, subject.guardrails, subject.champion, subject.reward, self.state.since)
+        if said is not None:
+            self._write(state, said)
 
     def _begin(self, canary: Canary) -> None:
         subject = self._subject
@@ -122,22 +121,18 @@ class _Look:
         settings = canaries.digest(canary, subject.guardrails, subject.served)
         if self.state is None or self.state.settings != settings:
             state = canaries.begin(settings, self._now)
-            if self._write(state):
-                share = canaries.share(canary, state)
-                why = f"Step 1 of {len(canary.steps)}, with a share of {share:.4g}."
-                self.events.append(
-                    event(
-                        subject.name, "canary_began", arm=canary.arm, why=why, now=self._now, numbers={"share": share}
-                    )
-                )
+            share = canaries.share(canary, state)
+            why = f"Step 1 of {len(canary.steps)}, with a share of {share:.4g}."
+            numbers = {"share": share}
+            said = event(subject.name, "canary_began", arm=canary.arm, why=why, now=self._now, numbers=numbers)
+            self._write(state, said)
 
-    def _write(self, state: canaries.State) -> bool:
+    def _write(self, state: canaries.State, said: Event) -> None:
         """Writes the canary's state unless another replica was faster; then takes that one's."""
-        name = self._subject.name
-        written = self._store.put(canaries.KIND, {name: canaries.encode(state)}, expected=self._canary_stamp)
+        name, stamp = self._subject.name, self._canary_stamp
+        self._store.put(canaries.KIND, {name: canaries.encode(state)}, expected=stamp, events=[said])
         document = self._store.documents(canaries.KIND)[name]
         self.state, self._canary_stamp = canaries.decode(document.body), document.stamp
-        return written
 
     def _is_on(self, key: str) -> bool:
         return key not in self.switches or self.switches[key].state == "on"
@@ -145,19 +140,15 @@ class _Look:
     def _switch(self, key: str, state: switches.Position, finding: Finding) -> None:
         version = self._version if state == "frozen" else ""
         switch = Switch(state, finding.name, f"{finding.guardrail}.", self._now, version)
-        kind = switches.kind(self._subject.name)
-        written = self._store.put(kind, {key: switches.encode(switch)}, expected=self._stamps.get(key, 0))
+        kind, stamp = switches.kind(self._subject.name), self._stamps.get(key, 0)
+        self._store.put(kind, {key: switches.encode(switch)}, expected=stamp, events=[self._said(state, finding)])
         self._read_switches()
-        if written:
-            self._say(state, finding)
 
     def _read_switches(self) -> None:
         documents = self._store.documents(switches.kind(self._subject.name))
         self.switches = switches.decode(documents)
         self._stamps = {key: document.stamp for key, document in documents.items()}
 
-    def _say(self, kind: str, finding: Finding) -> None:
+    def _said(self, kind: str, finding: Finding) -> Event:
         why = f"The guardrail {finding.name} is broken. {finding.guardrail}."
-        self.events.append(
-            event(self._subject.name, kind, arm=finding.arm, why=why, now=self._now, numbers=finding.numbers)
-        )
+        return event(self._subject.name, kind, arm=finding.arm, why=why, now=self._now, numbers=finding.numbers)

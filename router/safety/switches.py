@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from bandits import Mask
-from router.call import Batch, Document, Event
+from router.call import Document, Event
 from router.safety.events import event
 from router.stores import Store
 
@@ -65,13 +65,21 @@ def frozen(switches: Mapping[str, Switch]) -> str | None:
     return switch.version if switch is not None and switch.state == "frozen" else None
 
 
+def frozen_with(store: Store, route: str) -> str | None:
+    """The same, of the switches in the store, where that of the route can be read. Raises StoreError."""
+    try:
+        return frozen(decode({ROUTE: store.documents(kind(route))[ROUTE]}))
+    except (KeyError, ValueError):
+        return None
+
+
 def switch(store: Store, route: str, key: str, to: Switch) -> tuple[dict[str, Switch], Event]:
-    """Does what an operator says of an arm or of the route, and writes down that it was done. Raises StoreError.
+    """Does what an operator says of an arm or of the route, and writes down with it that it was done.
 
     Returns how the switches stand, and what was written down. It overrules whoever else writes at the same time.
+    Raises StoreError, and then neither was written, or both were.
     """
-    store.put(kind(route), {key: encode(to)})
     what = {"on": "switched_on", "off": "switched_off"}.get(to.state, to.state)
     said = event(route, what, arm="" if key == ROUTE else key, why=f"{to.who}: {to.why}", now=to.time)
-    store.commit(Batch(events=[said]))
+    store.put(kind(route), {key: encode(to)}, events=[said])
     return decode(store.documents(kind(route))), said

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from router.call import Batch, Decision, Document, Event, Fit, Outcome, Vector
+from router.stores.address import Address, read_address
 
 T = TypeVar("T")
 
@@ -69,19 +72,27 @@ class Store(Protocol):
         With `after` 0, those that are there.
         """
 
-    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
-        """Writes documents by key, all or none; an empty body deletes.
+    def put(
+        self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None, events: Sequence[Event] = ()
+    ) -> bool:
+        """Writes documents by key, and the events that say so, all or none; an empty body deletes.
 
         With `expected`, only if each has that stamp now (0: it is not there); False says that another was faster.
         """
 
-    def prune(self, route: str, *, before: float, most: int | None = None, limit: int = 10_000) -> int:
+    def prune(
+        self, route: str, *, before: float, most: int | None = None, limit: int = 10_000, keep: Collection[str] = ()
+    ) -> int:
         """Forgets the oldest decisions with their outcomes and the fits that only they named; sums and events stay.
 
         In the order of their ids, up to the first that is to stay: taken at `before`, in seconds since the epoch, or
         later, and among the newest `most`. At most `limit` of them, so that others get their turn. Returns how many it
-        were: call again until it is 0. The latest fit stays in any case, as the next decision may name it.
+        were: call again until it is 0. The latest fit stays in any case, as the next decision may name it, and so do
+        those of the versions to `keep`.
         """
+
+    def drop(self, route: str, layouts: Collection[str]) -> None:
+        """Forgets the sums of these layouts of a route, of all its arms. What is added to one later begins anew."""
 
     def close(self) -> None:
         """Releases files and connections. Idempotent."""
@@ -100,28 +111,54 @@ def open_store(url: str) -> Store:
     repeats what may be a password.
     """
     # Imported here because they need this module first.
-    from router.stores.address import read_address
     from router.stores.memory import MemoryStore
     from router.stores.sqlite import SQLiteStore
 
+    check_url(url)
     scheme, _, path = url.partition(":")
-    if url == "memory:":
+    if scheme == "memory":
         return MemoryStore()
-    if scheme == "sqlite" and path not in {"", ":memory:"} and not path.startswith("//"):
+    if scheme == "sqlite":
         return SQLiteStore(path)
+    address = _redis_at(url, with_password=True)
+    try:
+        from router.stores.redis import RedisStore
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"A store in Redis needs the package {error.name!r}: pip install 'croupier[redis]'."
+        ) from error
+    return RedisStore(address)
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError unless the URL names a store, be it there or not. Opens nothing and reads no file."""
+    scheme, _, path = url.partition(":")
     if scheme in {"redis", "rediss"}:
-        try:
-            address = read_address(url)
-        except ValueError as error:
-            raise ValueError(f"the store in Redis: {error}") from None
-        try:
-            from router.stores.redis import RedisStore
-        except ModuleNotFoundError as error:
-            raise StoreError(
-                f"A store in Redis needs the package {error.name!r}: pip install 'croupier[redis]'."
-            ) from error
-        return RedisStore(address)
-    raise ValueError(
-        f'unknown store with scheme {scheme!r}; right are "memory:", "sqlite:croupier.db" (relative to the working '
-        'folder), "sqlite:/var/lib/croupier.db" (absolute) and "redis://host:6379/0?prefix=croupier"'
-    )
+        _redis_at(url, with_password=False)
+    elif url != "memory:" and (scheme != "sqlite" or path in {"", ":memory:"} or path.startswith("//")):
+        raise ValueError(
+            f'unknown store with scheme {scheme!r}; right are "memory:", "sqlite:croupier.db" (relative to the working '
+            'folder), "sqlite:/var/lib/croupier.db" (absolute) and "redis://host:6379/0?prefix=croupier"'
+        )
+
+
+def try_store(url: str) -> None:
+    """Opens the store that a URL names, and lets go of it. A file that is not there yet is not made.
+
+    Raises as `open_store` does.
+    """
+    check_url(url)
+    scheme, _, path = url.partition(":")
+    folder = Path(path).absolute().parent
+    if scheme == "sqlite" and folder.is_dir() and not Path(path).exists():
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreError(f"The store {path} cannot be made: the folder {folder} cannot be written to.")
+        return
+    open_store(url).close()
+
+
+def _redis_at(url: str, *, with_password: bool) -> Address:
+    try:
+        return read_address(url, with_password=with_password)
+    except ValueError as error:
+        raise ValueError(f"the store in Redis: {error}") from None

@@ -32,12 +32,13 @@ class Address:
         return f"{scheme}://{host}:{self.port}/{self.db}?prefix={self.prefix}"
 
 
-def read_address(url: str) -> Address:
+def read_address(url: str, *, with_password: bool = True) -> Address:
     """The address in a URL: redis://[USER:PASSWORD@]HOST[:PORT][/DB][?SETTING=VALUE&...], with TLS rediss://.
 
     The settings are `prefix` of all keys ("croupier"), `timeout` in seconds (2), `persistence` ("required", or "any"
     for a Redis that may lose all in a restart), `password_file`, and with TLS the files `ca`, `certificate` and `key`.
-    Raises ValueError, and nothing of the URL that may be secret is in the message.
+    Its file is read only `with_password`. Raises ValueError, and nothing of the URL that may be secret is in the
+    message.
     """
     try:
         parts = urlsplit(url)
@@ -70,7 +71,7 @@ def read_address(url: str) -> Address:
         db=int(db),
         prefix=prefix,
         username=unquote(parts.username) if parts.username else None,
-        password=_password(parts.password, settings.get("password_file")),
+        password=_password(parts.password, settings.get("password_file"), read=with_password),
         timeout=_timeout(settings.get("timeout", "2")),
         must_persist=persistence == "required",
         tls={"ssl": True, **tls} if parts.scheme == "rediss" else {},
@@ -87,11 +88,13 @@ def _timeout(text: str) -> float:
     return seconds
 
 
-def _password(given: str | None, file: str | None) -> str | None:
+def _password(given: str | None, file: str | None, *, read: bool) -> str | None:
     if file is None:
         return unquote(given) if given else None
     if given:
         raise ValueError("password_file: there is a password in front of the host already")
+    if not read:
+        return None
     try:
         return Path(file).read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError):

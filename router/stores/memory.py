@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from threading import Lock
 
 from router.call import Batch, Decision, Document, Event, Fit, Outcome, Vector
@@ -37,8 +37,7 @@ class MemoryStore:
             self._sums |= entry.sums
             for fit in batch.fits:
                 self._fits.setdefault((fit.route, fit.version), fit)
-            for event in batch.events:
-                self._events.setdefault(event.id, event)
+            self._say(batch.events)
             if batch.writer and batch.adds:
                 self._added[batch.writer] = batch.number if added is None else max(added, batch.number)
             self._writes += 1
@@ -81,16 +80,21 @@ class MemoryStore:
                 if document.stamp > after and (document.body or after)
             }
 
-    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
+    def put(
+        self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None, events: Sequence[Event] = ()
+    ) -> bool:
         with self._lock:
             documents = self._documents.setdefault(kind, {})
             if expected is not None and any(_stamp(documents.get(key)) != expected for key in bodies):
                 return False
             self._writes += 1
             documents.update({key: Document(self._writes, body) for key, body in bodies.items()})
+            self._say(events)
             return True
 
-    def prune(self, route: str, *, before: float, most: int | None = None, limit: int = 10_000) -> int:
+    def prune(
+        self, route: str, *, before: float, most: int | None = None, limit: int = 10_000, keep: Collection[str] = ()
+    ) -> int:
         with self._lock:
             ids = sorted(id for id, decision in self._decisions.items() if decision.route == route)
             beyond = 0 if most is None else max(0, len(ids) - most)
@@ -102,12 +106,22 @@ class MemoryStore:
                 self._outcomes.pop(id, None)
             versions -= {self._decisions[id].policy_version for id in ids[len(gone) :]}
             versions -= set([version for of, version in self._fits if of == route][-1:])  # the latest
-            for version in versions:
+            for version in versions.difference(keep):
                 self._fits.pop((route, version), None)
         return len(gone)
 
+    def drop(self, route: str, layouts: Collection[str]) -> None:
+        with self._lock:
+            for key in [key for key in self._sums if key[0] == route and key[1] in layouts]:
+                del self._sums[key]
+            self._writes += 1
+
     def close(self) -> None:
         pass
+
+    def _say(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._events.setdefault(event.id, event)
 
 
 def _stamp(document: Document | None) -> int:

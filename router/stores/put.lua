@@ -1,5 +1,5 @@
--- Store.put, as one step of Redis. ARGV: the number of this call, the kind's documents (MessagePack), their bodies end
--- to end. Answers 1, or 0 when a document is not the expected one.
+-- Store.put, as one step of Redis. ARGV: the number of this call, the kind's documents and events (MessagePack), their
+-- bodies end to end. Answers 1, or 0 when a document is not the expected one.
 
 local ANSWER, VERSION, DOCUMENTS, STAMPS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local HOUR = 3600
@@ -31,6 +31,12 @@ for _, document in ipairs(put.documents) do -- {key, size of the body}
     redis.call('HSET', DOCUMENTS, key, struct.pack('<d', stamp) .. string.sub(bodies, at, at + size - 1))
     redis.call('ZADD', STAMPS, string.format('%.0f', stamp), key)
     at = at + size
+end
+for _, event in ipairs(put.events) do -- {key, key of their order, id, size}
+    if redis.call('HSETNX', KEYS[event[1]], event[3], string.sub(bodies, at, at + event[4] - 1)) == 1 then
+        redis.call('ZADD', KEYS[event[2]], 0, event[3])
+    end
+    at = at + event[4]
 end
 redis.call('INCR', VERSION)
 redis.call('SET', ANSWER, call, 'EX', HOUR)

@@ -17,7 +17,7 @@ error (`maxmemory-policy noeviction`, or one of those that only drop keys with a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice, takewhile
 from pathlib import Path
@@ -131,15 +131,19 @@ class RedisStore:
             documents |= {name: values.read_document(value) for name, value in found}
         return {name: document for name, document in documents.items() if document.body or after}
 
-    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
+    def put(
+        self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None, events: Sequence[Event] = ()
+    ) -> bool:
         with self._explained():
             keys = values.Keys(self._address.prefix, self._answer, "version")
             keys.place("documents", kind)
             keys.place("stamps", kind)
-            request = values.put_request(bodies, expected)
+            request = values.put_request(bodies, expected, events, keys)
         return bool(self._write(self._put, keys, *request))
 
-    def prune(self, route: str, *, before: float, most: int | None = None, limit: int = 10_000) -> int:
+    def prune(
+        self, route: str, *, before: float, most: int | None = None, limit: int = 10_000, keep: Collection[str] = ()
+    ) -> int:
         count = self._ask("ZCARD", self._key("log", route))
         beyond = 0 if most is None else count - most
         keys = values.Keys(self._address.prefix, "decisions", "outcomes", "latest")
@@ -149,11 +153,18 @@ class RedisStore:
         for page in self._pages(route, ""):
             these = enumerate(page[: limit - gone], gone)
             old = [made for _, made in takewhile(lambda each: each[0] < beyond or each[1].time < before, these)]
-            self._run(self._forget, keys, route, values.forget_request(old))
+            self._run(self._forget, keys, route, *values.forget_request(old, keep))
             gone += len(old)
             if len(old) < len(page) or gone == limit:
                 break
         return gone
+
+    def drop(self, route: str, layouts: Collection[str]) -> None:
+        sums = self._key("sums", route)
+        gone = [field for field in self._ask("HKEYS", sums) if values.read_sum(field)[0] in layouts]
+        if gone:
+            self._ask("HDEL", sums, *gone)
+            self._ask("INCR", self._key("version"))
 
     def close(self) -> None:
         self._closed = True

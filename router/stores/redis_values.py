@@ -7,7 +7,7 @@ them together.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -93,8 +93,7 @@ class Commit:
         return self._keys.place("fits", fit.route), fit.route, fit.version, size, digest, fit.settings
 
     def _event(self, event: Event) -> tuple[int, int, str, int]:
-        events, order = self._keys.place("events", event.route), self._keys.place("event-order", event.route)
-        return events, order, event.id, self._value(event_row(event))
+        return *_place_of(event, self._keys), event.id, self._value(event_row(event))
 
     def _adds(self, adds: Iterable[Add]) -> list[tuple[int, str, list[float]]]:
         return [(*self._sum(add.route, add.layout, add.arm), add.row.tolist()) for add in adds]
@@ -109,15 +108,27 @@ class Commit:
         return len(self._values[-1])
 
 
-def put_request(bodies: Mapping[str, bytes], expected: int | None) -> tuple[bytes, bytes]:
+def put_request(
+    bodies: Mapping[str, bytes], expected: int | None, events: Sequence[Event], keys: Keys
+) -> tuple[bytes, bytes]:
     """What put.lua is sent after the number of the call."""
-    documents = [(name, len(body)) for name, body in bodies.items()]
-    return pack({"documents": documents, "expected": expected}), b"".join(bodies.values())
+    rows = [pack(event_row(event)) for event in events]
+    told = {
+        "documents": [(name, len(body)) for name, body in bodies.items()],
+        "expected": expected,
+        "events": [(*_place_of(event, keys), event.id, len(row)) for event, row in zip(events, rows, strict=True)],
+    }
+    return pack(told), b"".join([*bodies.values(), *rows])
 
 
-def forget_request(decisions: Iterable[Decision]) -> bytes:
+def _place_of(event: Event, keys: Keys) -> tuple[int, int]:
+    """The keys of the events of a route, and of their order."""
+    return keys.place("events", event.route), keys.place("event-order", event.route)
+
+
+def forget_request(decisions: Iterable[Decision], keep: Collection[str]) -> tuple[bytes, bytes]:
     """What forget.lua is sent after the route."""
-    return pack([(decision.id, decision.policy_version) for decision in decisions])
+    return pack([(decision.id, decision.policy_version) for decision in decisions]), pack(list(keep))
 
 
 def read_decision(value: bytes) -> Decision:

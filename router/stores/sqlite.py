@@ -17,7 +17,7 @@ import json
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, groupby
 from operator import itemgetter
@@ -60,6 +60,7 @@ _GONE = """
     WHERE :stays IS NULL OR id < :stays
 """
 _OLD = "FROM decisions WHERE route = ? AND id <= ?"
+_DROP = f"DELETE FROM sums WHERE route = ? AND layout {_AMONG}"  # noqa: S608
 _PUT = "ON CONFLICT (kind, key) DO UPDATE SET stamp = excluded.stamp, body = excluded.body"
 _ADDED = "INSERT INTO writers VALUES (?, ?) ON CONFLICT (writer) DO UPDATE SET number = max(number, excluded.number)"
 
@@ -144,23 +145,32 @@ class SQLiteStore:
         rows = self._read(query, (kind, after))
         return {key: Document(stamp, body) for key, stamp, body in rows if body or after}
 
-    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
+    def put(
+        self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None, events: Sequence[Event] = ()
+    ) -> bool:
         with self._transaction() as db:
             if expected is not None and any(self._stamp(kind, key) != expected for key in bodies):
                 return False
             ((stamp,),) = db.execute("SELECT coalesce(max(stamp), 0) + 1 FROM documents WHERE kind = ?", (kind,))
             _insert(db, "documents", [(kind, key, stamp, body) for key, body in bodies.items()], _PUT)
+            self._say(events)
         return True
 
-    def prune(self, route: str, *, before: float, most: int | None = None, limit: int = 10_000) -> int:
+    def prune(
+        self, route: str, *, before: float, most: int | None = None, limit: int = 10_000, keep: Collection[str] = ()
+    ) -> int:
         with self._transaction() as db:
             ((count,),) = db.execute("SELECT coalesce(sum(uses), 0) FROM versions WHERE route = ?", (route,))
             beyond = 0 if most is None else min(max(count - most, 0), limit)
             ((stays,),) = db.execute(_STAYS, (route, limit - beyond, beyond, before))
             ((last, gone),) = db.execute(_GONE, {"route": route, "limit": limit, "stays": stays})
             if gone:
-                self._forget(route, last)
+                self._forget(route, last, keep)
         return int(gone)
+
+    def drop(self, route: str, layouts: Collection[str]) -> None:
+        with self._transaction() as db:
+            db.execute(_DROP, (route, *_ids(layouts)))
 
     def close(self) -> None:
         with self._lock, self._explained():
@@ -215,7 +225,7 @@ class SQLiteStore:
         db, decisions = self._db, entry.decisions.values()
         _insert(db, "decisions", [decision_row(decision) for decision in decisions])
         _insert(db, "outcomes", [outcome_row(outcome) for outcome in entry.outcomes.values()], _CORRECT)
-        _insert(db, "events", [event_row(event) for event in batch.events], "ON CONFLICT (id) DO NOTHING")
+        self._say(batch.events)
         db.executemany(_ADD, ((*key, blob(total)) for key, total in entry.sums.items()))
         uses = Counter((decision.route, decision.policy_version) for decision in decisions)
         db.executemany(_USE, ((*version, n) for version, n in uses.items()))
@@ -225,7 +235,10 @@ class SQLiteStore:
         if batch.writer and batch.adds:
             db.execute(_ADDED, (batch.writer, batch.number))
 
-    def _forget(self, route: str, last: str) -> None:
+    def _say(self, events: Iterable[Event]) -> None:
+        _insert(self._db, "events", [event_row(event) for event in events], "ON CONFLICT (id) DO NOTHING")
+
+    def _forget(self, route: str, last: str, keep: Collection[str]) -> None:
         """Deletes the decisions up to `last`, and what nothing else names."""
         db, these = self._db, (route, last)
         uses = db.execute(f"SELECT count(*), policy_version {_OLD} GROUP BY policy_version", these).fetchall()
@@ -235,7 +248,8 @@ class SQLiteStore:
         for n, version in uses:
             name = route, version
             db.execute("UPDATE versions SET uses = uses - ? WHERE route = ? AND version = ?", (n, *name))
-            if db.execute("DELETE FROM versions WHERE route = ? AND version = ? AND uses = 0", name).rowcount:
+            unused = db.execute("DELETE FROM versions WHERE route = ? AND version = ? AND uses = 0", name).rowcount
+            if unused and version not in keep:
                 db.execute("DELETE FROM fits WHERE route = ? AND version = ? AND rowid != ?", (*name, latest))
 
     def _read(self, query: str, parameters: tuple[Any, ...] = ()) -> list[Any]:

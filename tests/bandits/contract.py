@@ -22,7 +22,7 @@ from bandits.decay import HalfLife
 HALF_LIFE = HalfLife(4.0)  # so that the times below span several eras
 LATEST = 400.0
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=15, deadline=None)  # of each case: there are dozens
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,21 @@ def test_chance_alone_is_no_reason():
     assert sum(not evaluate(uniform_log(400, seed=seed), target).answerable for seed in range(100)) <= 1
 
 
+def test_units_that_were_drawn_for_once_and_came_back_are_no_reason_either():
+    """A hundred draws, of which each happened forty times over, may be off by as much as a hundred draws are."""
+    rng = np.random.default_rng(8)
+    refused = {"apart": 0, "together": 0}
+    for _ in range(100):
+        drawn = rng.integers(2, size=100)
+        units = np.tile(np.arange(100), 40)
+        known = Log(drawn[units], rng.random(4000), np.full(4000, 0.5), 2)
+        target = np.tile([0.8, 0.2], (4000, 1))
+        refused["apart"] += not evaluate(known, target).answerable
+        refused["together"] += not evaluate(replace(known, units=units), target).answerable
+    assert refused["apart"] > 30
+    assert refused["together"] <= 3
+
+
 def test_slightly_wrong_propensities_are_worth_a_warning():
     log = uniform_log()
     found = evaluate(replace(log, propensities=log.propensities / 1.04), np.full((1000, 4), 0.25))
@@ -363,6 +378,8 @@ GOOD: dict[str, Any] = {
         ("allowed", np.eye(3)[:, ::-1] > 0, r"^allowed: row 0: "),
         ("allowed", np.ones((3, 2), dtype=bool), r"^allowed: must be bool\[3, 3\]"),
         ("allowed", np.ones((3, 3)), r"^allowed: must be bool"),
+        ("units", np.zeros(2, dtype=int), r"^units: must be int\[3\]"),
+        ("units", np.zeros(3), r"^units: must be int\[3\], not float64\[3\]"),
     ],
 )
 def test_a_log_that_cannot_be_is_refused(name, wrong, sentence):

@@ -51,10 +51,10 @@ class Watched(Counts):
 def test_the_race_agrees_with_the_simulation(policy, scene):
     world, feedback = SCENES[scene]
     slow = simulate(policy, world, 80, rng=rng(1), runs=30, feedback=feedback, checkpoints=(30,))
-    quick = race(policy, world, 80, rng=rng(2), runs=2000, feedback=feedback, checkpoints=(30,))
+    quick = race(policy, world, 80, rng=rng(2), runs=500, feedback=feedback, checkpoints=(30,))
     assert np.array_equal(slow.steps, quick.steps)
     for one, other in ((slow.regret, quick.regret), (slow.reward, quick.reward), (slow.shares, quick.shares)):
-        error = np.hypot(one.std(axis=0, ddof=1) / 30**0.5, other.std(axis=0, ddof=1) / 2000**0.5)
+        error = np.hypot(one.std(axis=0, ddof=1) / 30**0.5, other.std(axis=0, ddof=1) / 500**0.5)
         assert (np.abs(one.mean(axis=0) - other.mean(axis=0)) < 4.5 * error).all()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,7 @@ from router.layers.limit import limited
 from router.layers.log import logged
 from router.learning.learner import Learner
 from router.metrics import Metrics
-from router.route import Arm, DecisionLog, Route, Routes
+from router.route import Arm, DecisionLog, Route, Routes, drawn_ever
 from router.safety.guard import Guard
 from router.stamp import Stamp
 from router.stores import Store, StoreError
@@ -211,11 +211,14 @@ class FlakyStore:
     def documents(self, kind: str, *, after: int = 0) -> dict[str, Document]:
         return self._answer().documents(kind, after=after)
 
-    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
-        return self._answer().put(kind, bodies, expected=expected)
+    def put(self, kind: str, bodies: Mapping[str, bytes], **more: Any) -> bool:
+        return self._answer().put(kind, bodies, **more)
 
-    def prune(self, route: str, *, before: float, most: int | None = None, limit: int = 10_000) -> int:
-        return self._answer().prune(route, before=before, most=most, limit=limit)
+    def prune(self, route: str, **told: Any) -> int:
+        return self._answer().prune(route, **told)
+
+    def drop(self, route: str, layouts: Collection[str]) -> None:
+        self._answer().drop(route, layouts)
 
     def close(self) -> None:
         self.inner.close()
@@ -281,9 +284,7 @@ def make_route(
     policy = told.build_policy()
     nothing = np.zeros((len(upstreams), policy.width))
     fitted = policy.fit(nothing)
-    everything = np.ones(len(upstreams), dtype=np.bool_)
-    never = () if policy.features else np.flatnonzero(fitted(None, everything) == 0)
-    guard = Guard(told.guard, len(upstreams), clock, never=never)
+    guard = Guard(told.guard, len(upstreams), clock)
     all_on = np.ones(len(upstreams), dtype=np.bool_)
     route = Route(
         name=name,
@@ -305,6 +306,7 @@ def make_route(
         version="nothing",
         sums=nothing,
         switched_on=all_on,
+        drawable=drawn_ever(policy, len(upstreams)),
         allowed=guard.allowed(),
     )
     routes.publish(route)

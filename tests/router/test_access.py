@@ -9,6 +9,7 @@ import pytest
 from protos.errors import Code
 from router.config import Client
 from router.edge.access import Access, guarded, role_for
+from router.edge.limits import Limits
 from tests.router.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ class Bench:
 
     def __init__(self, **clients: Client) -> None:
         self.clock = FakeClock()
-        self.access = Access(self.clock)
+        self.access = Access(Limits(self.clock))
         self.access.use(clients)
         self.held: asyncio.Event | None = None
         self.arrived = asyncio.Event()

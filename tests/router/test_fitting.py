@@ -15,8 +15,9 @@ from router.config import EpsilonGreedyPolicy, Reward, SplitPolicy, ThompsonPoli
 from router.config import Route as Settings
 from router.config.learning import WarmStart
 from router.learning.counting import count
-from router.learning.fitter import MOST_FITS, STALE_SECONDS, Fitter
-from router.learning.fitting import fitted, learnt, policy_layout, settings_json, settings_of
+from router.learning.fits import AGAIN_SECONDS, MOST, Fits
+from router.learning.fitter import STALE_SECONDS, Fitter
+from router.learning.fitting import fit_of, fitted, learnt, policy_layout, settings_json, settings_of
 from router.metrics import Metrics
 from router.route import Route, Routes
 from router.safety.switches import ROUTE
@@ -186,22 +187,69 @@ async def test_a_fit_that_could_not_be_written_is_written_later():
     fitter = Fitter(MemoryStore(), Metrics(CollectorRegistry()), FakeClock())
     route = fitter.fit(replace(served(), version=""))
     decision = route.decide(call_of("credit"))[0]
-    assert [fit.version for fit in fitter.named_by([decision])] == [route.version]
-    fits = fitter.named_by([decision])
-    assert fits == fitter.named_by([decision, decision]), "until it is heard that they are there"
-    fitter.written(fits)
-    assert fitter.named_by([decision]) == []
+    assert [fit.version for fit in fitter.fits.named_by([decision])] == [route.version]
+    fits = fitter.fits.named_by([decision])
+    assert fits == fitter.fits.named_by([decision, decision]), "until it is heard that they are there"
+    fitter.fits.written(fits)
+    assert fitter.fits.named_by([decision]) == []
+
+
+async def test_a_fit_that_stays_in_force_is_written_again_for_the_log_may_have_been_pruned_meanwhile():
+    store, clock = MemoryStore(), FakeClock()
+    fitter = Fitter(store, Metrics(CollectorRegistry()), clock)
+    route = fitter.fit(replace(served(), version=""))
+
+    def decides() -> Decision:
+        decision = route.decide(call_of("credit"))[0]
+        fits = fitter.fits.named_by([decision])
+        store.commit(Batch([decision], fits=fits))
+        fitter.fits.written(fits)
+        return decision
+
+    decides()
+    store.commit(Batch(fits=[fit_of(replace(route, version="of another replica"), NOW)]))
+    clock.advance(60.0)
+    store.prune("credit", before=clock())
+    assert store.fit("credit", route.version) is None
+    decides()
+    assert store.fit("credit", route.version)
+    assert fitter.fits.named_by([route.decide(call_of("credit"))[0]]) == [], "not with each"
+    clock.advance(AGAIN_SECONDS)
+    assert fitter.fits.named_by([route.decide(call_of("credit"))[0]])
+
+
+async def test_a_call_that_took_long_does_not_take_the_place_of_the_fit_in_force():
+    clock = FakeClock()
+    fits = Fits(clock)
+    older, newer = (fit_of(replace(served(), version=version), NOW) for version in ("1", "2"))
+    for fit in older, newer:
+        fits.note(fit)
+    fits.written([newer])
+    fits.written([older])
+    clock.advance(AGAIN_SECONDS)
+    decision = Decision("d", "credit", "a", 0.5, NOW, "2")
+    assert fits.named_by([decision]) == [newer]
+
+
+async def test_a_route_that_learns_much_does_not_take_the_fits_of_the_others():
+    fits = Fits(FakeClock())
+    quiet, busy = (fit_of(replace(served(), name=name, version="1"), NOW) for name in ("quiet", "busy"))
+    fits.note(quiet)
+    for n in range(2 * MOST):
+        fits.note(replace(busy, version=str(n)))
+    assert fits.get("quiet", "1") is quiet
+    assert fits.get("busy", str(MOST - 1)) is None
 
 
 async def test_fits_that_nobody_names_are_forgotten():
     store = MemoryStore()
     fitter = Fitter(store, Metrics(CollectorRegistry()), FakeClock())
     route = first = fitter.fit(replace(served(policy=ThompsonPolicy()), version=""))
-    for _ in range(MOST_FITS):
+    for _ in range(MOST):
         store.commit(Batch(adds=[Add("credit", policy_layout(route), "a", np.array([1.0, 1.0, 1.0]))]))
         route = fitter.fit(route)
-    assert fitter.named_by([first.decide(call_of("credit"))[0]]) == []
-    assert len(fitter.named_by([route.decide(call_of("credit"))[0]])) == 1
+    assert fitter.fits.named_by([first.decide(call_of("credit"))[0]]) == []
+    assert len(fitter.fits.named_by([route.decide(call_of("credit"))[0]])) == 1
 
 
 async def test_a_route_that_knows_much_is_fitted_again_when_it_knows_noticeably_more_or_after_a_while():

@@ -74,14 +74,6 @@ def test_the_last_arm_is_never_left_out(arms: int):
     assert watch.allowed() == [False] * (arms - 1) + [True]
 
 
-def test_an_arm_that_is_never_drawn_is_no_stand_in():
-    guard = Guard(QUICK, 3, FakeClock(), never={2})
-    for index in (0, 1):
-        for _ in range(QUICK.failures):
-            guard.failed(index, probe=False)
-    assert guard.allowed().tolist() == [False, True, True]
-
-
 def test_while_the_others_are_only_probed_the_last_arm_in_service_stays():
     watch = Watch()
     watch.leave_out(0)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -33,10 +33,10 @@ class CountingStore(MemoryStore):
         self.read = 0
         self.away = False
 
-    def put(self, kind: str, bodies: Mapping[str, bytes], *, expected: int | None = None) -> bool:
+    def put(self, kind: str, bodies: Mapping[str, bytes], **more: Any) -> bool:
         if self.away:
             raise StoreError("the disk is full")
-        return super().put(kind, bodies, expected=expected)
+        return super().put(kind, bodies, **more)
 
     def documents(self, kind: str, *, after: int = 0):
         if self.away:

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from protos.errors import Unavailable
+from router import check
 from router.__main__ import main
 from router.call import Batch, Credit, Decision, Outcome
+from router.config import Arm
 from router.stores import open_store
+from router.upstreams import Upstream
+from router.upstreams.connections import Connections
+from tests.router.fakes import FakeUpstream
 from tests.router.test_config import SMALL
 
 
@@ -40,6 +46,82 @@ def test_a_store_that_cannot_be_opened_is_a_sentence_and_a_status(tmp_path: Path
     path.write_text(SMALL + "store: mongo://somewhere")
     assert main(["serve", str(path)]) == 1
     assert f"croupier: {path}: store: unknown store with scheme 'mongo'" in capsys.readouterr().err
+
+
+def test_a_store_that_nothing_can_be_is_found_without_opening_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "routes.yaml"
+    for store, said in (
+        ("mongo://somewhere", "unknown store with scheme 'mongo'"),
+        ("redis://somewhere?prefx=a", "the store in Redis: unknown setting 'prefx'"),
+    ):
+        path.write_text(SMALL + f"store: {store}")
+        assert main(["check", str(path)]) == 1
+        assert f"croupier: {path}: store: {said}" in capsys.readouterr().err
+
+
+LOCAL = "models: .\nroutes: {r: {arms: {a: {model: a}, b: {model: b}}}}\n"
+
+
+def test_where_nothing_can_be_reached_only_connecting_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "routes.yaml"
+    for store, said in (
+        (f"redis://127.0.0.1:1/0?password_file={tmp_path}/secret", "secret cannot be read"),
+        ("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/0?prefix=croupier does not answer"),
+        (f"sqlite:{tmp_path}/not/there/croupier.db", "there is no folder"),
+        (f"sqlite:{path}", "file is not a database"),
+    ):
+        path.write_text(LOCAL + f"store: {store}")
+        assert main(["check", str(path)]) == 0
+        assert main(["check", str(path), "--connect"]) == 1
+        (fault,) = capsys.readouterr().err.splitlines()
+        assert fault.startswith(f"croupier: {path}: store: ")
+        assert said in fault
+
+
+def test_a_store_that_can_be_made_or_opened_passes_and_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "routes.yaml"
+    path.write_text(LOCAL + "store: sqlite:log.db")
+    assert main(["check", str(path), "--connect"]) == 0
+    assert list(tmp_path.iterdir()) == [path]
+    open_store(f"sqlite:{tmp_path / 'log.db'}").close()
+    assert main(["check", str(path), "--connect"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+REMOTE = """
+routes:
+  r:
+    arms:
+      a: {{model: m, target: "{first}"}}
+      b: {{model: m, target: "{second}"}}
+      both: {{ensemble: {{members: {{a: 1, b: 1}}}}}}
+store: "memory:"
+"""
+
+
+def test_remote_arms_are_asked_whether_they_are_there_and_go_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    takes = {"first:1": [("x", "FP64", [-1])], "second:1": [("x", "FP32", [-1])], "other:1": [("x", "FP64", [-1])]}
+
+    class Fakes(Connections):
+        async def _connect(self, arm: Arm) -> Upstream:
+            upstream = FakeUpstream(arm.model, takes.get(arm.where, []))
+            upstream.away = None if arm.where in takes else Unavailable("nobody answers")
+            return upstream
+
+    monkeypatch.setattr(check, "Connections", Fakes)
+    path = tmp_path / "routes.yaml"
+    for first, second, faults in (
+        ("first:1", "other:1", []),
+        ("first:1", "away:1", ["arms.b: nobody answers"]),
+        ("first:1", "second:1", ["arms.both: ", "arms: b takes [('x', 'FP32', (-1,))], but a takes"]),
+    ):
+        path.write_text(REMOTE.format(first=first, second=second))
+        assert main(["check", str(path), "--connect"]) == int(bool(faults))
+        told = capsys.readouterr().err.splitlines()
+        for fault in faults:
+            assert any(f"croupier: {path}: routes.r.{fault}" in line for line in told), told
 
 
 @pytest.mark.parametrize("argv", [[], ["deal"], ["check"], ["check", "a", "b"], ["report", "r", "--colour"]])

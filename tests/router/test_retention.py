@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from router.call import Batch, Decision
 from router.config import Arm
 from router.config import Route as Settings
 from router.config.learning import Retention as Told
+from router.learning.fitting import fit_of
 from router.learning.retention import EVERY_SECONDS, LIMIT, Retention
 from router.route import Routes
+from router.safety.switches import ROUTE, Switch, switch
 from router.stores import DECISIONS
 from router.stores.memory import MemoryStore
 from tests.router.fakes import NOW, FakeClock, FakeLog, FakeUpstream, make_route
@@ -52,6 +56,20 @@ def test_it_goes_step_by_step_and_then_waits():
     assert retention.forget(routes, NOW) == 400
     assert not retention.is_due(routes, NOW)
     assert retention.is_due(routes, NOW + EVERY_SECONDS)
+
+
+def test_what_is_in_force_is_kept_though_nobody_has_called_for_long():
+    store = MemoryStore()
+    routes = served(store, 10, retention=Told(seconds=10))
+    route = routes["credit"]
+    for version in ("frozen", route.version, "by the way", "the latest"):
+        decision = Decision(f"f{version:>31}", "credit", "a", 1.0, NOW - 1, version)
+        store.commit(Batch([decision], fits=[fit_of(replace(route, version=version), NOW)]))
+    switch(store, "credit", ROUTE, Switch("frozen", "jane", "a test", NOW, "frozen"))
+    Retention(store).forget(routes, NOW + 60.0)
+    assert kept(store) == 0
+    known = [version for version in ("frozen", route.version, "by the way") if store.fit("credit", version)]
+    assert known == ["frozen", route.version]
 
 
 def test_without_a_word_nothing_is_forgotten():

@@ -15,7 +15,9 @@ from protos.messages import ModelInferResponse
 from protos.tensors import outputs_of
 from router.call import Call, Reply
 from router.config import EpsilonGreedyPolicy, Failover, Guard, SplitPolicy, ThompsonPolicy
+from router.config.safety import AnyGuardrail, Canary, ErrorGuardrail, Step
 from router.errors import NoArmAllowed, NotRecorded
+from router.learning.fitting import standing
 from router.route import Route, Routes, permitted
 from tests.router.bench import p_of
 from tests.router.fakes import FakeClock, FakeLog, FakeUpstream, call_of, make_route
@@ -456,10 +458,42 @@ async def test_an_apprentice_stands_in_for_a_champion_that_is_out():
 # ------------------------------------------------------------------------------------------------------- permission
 
 
+ALL = np.ones(3, dtype=np.bool_)
+
+
 def test_an_arm_that_is_switched_off_is_never_drawn_however_ill_the_others_are():
     on, healthy = np.array([True, False, True]), np.array([False, True, False])
-    assert permitted(on, healthy).tolist() == [True, False, True], "health gives way where it would leave none"
-    assert permitted(on, np.array([True, True, False])).tolist() == [True, False, False]
+    assert permitted(on, healthy, ALL).tolist() == [True, False, True], "health gives way where it would leave none"
+    assert permitted(on, np.array([True, True, False]), ALL).tolist() == [True, False, False]
+
+
+def test_an_arm_that_is_there_for_nobody_is_no_stand_in_for_those_that_are_ill():
+    healthy, drawable = np.array([False, False, True]), np.array([True, True, False])
+    assert permitted(ALL, healthy, drawable).all()
+
+
+async def test_a_champion_that_fails_serves_on_where_the_canary_was_rolled_back():
+    canary = Canary(arm="b", steps=[Step(share=0.1, calls=1)])
+    guardrails: dict[str, AnyGuardrail] = {"errors": ErrorGuardrail(most=0.1, action="roll_back")}
+    bench = Bench(canary=canary, guardrails=guardrails)
+    bench.routes.publish(standing(replace(bench.route, share=0.0), bench.route.sums))
+    await bench.leave_out_a()
+    decision, _ = bench.route.decide(call_of("credit"))
+    assert (decision.arm, decision.probabilities) == ("a", (1.0, 0.0))
+
+
+async def test_an_arm_that_fails_serves_on_where_the_split_gives_the_other_nothing():
+    bench = Bench(policy=SplitPolicy(weights={"a": 1.0, "b": 0.0}))
+    await bench.leave_out_a()
+    assert bench.route.decide(call_of("credit"))[0].arm == "a"
+
+
+def test_a_request_for_which_only_an_arm_without_a_share_is_left_is_told_so():
+    bench = Bench(policy=SplitPolicy(weights={"a": 1.0, "b": 0.0}))
+    only_b = np.array([False, True])
+    route = replace(bench.route, switched_on=only_b, allowed=only_b)
+    with pytest.raises(NoArmAllowed, match="are switched off, or have no share of the calls"):
+        route.decide(call_of("credit"))
 
 
 def test_a_route_that_is_switched_off_says_so():

@@ -25,10 +25,10 @@ from router.route import Route, Routes
 from router.safety import canary as canaries
 from router.safety.switches import ROUTE, Position, Switch, kind, switch
 from router.safety.tally import Tally
-from router.stores import Store
+from router.stores import Store, StoreError
 from router.stores.memory import MemoryStore
 from tests.router.bench import p_of
-from tests.router.fakes import NOW, FakeClock, FakeLog, FakeUpstream, call_of, make_route
+from tests.router.fakes import NOW, FakeClock, FakeLog, FakeUpstream, FlakyStore, call_of, make_route
 
 ARMS = ("a", "b")
 
@@ -44,9 +44,9 @@ class Replica:
         self.steward = Steward(store, self.fitter, clock)
         upstreams = {arm: FakeUpstream() for arm in arms}
         built = make_route(self.routes, FakeLog(), upstreams, clock=clock, **settings)
-        if built.settings.guardrails or built.settings.canary:
-            built = replace(built, tally=Tally("credit", arms))
         entered = self.steward.enter(built)
+        if built.settings.guardrails or built.settings.canary:
+            entered = replace(entered, tally=Tally("credit", arms, entered.watches))
         self.routes.publish(entered.now(entered))
 
     @property
@@ -58,14 +58,13 @@ class Replica:
         return p_of(self.route)
 
     def looks(self) -> list[str]:
-        """Commits what was counted, looks, fits; returns the kinds of events that this process has said."""
+        """Commits what was counted, looks, fits; returns the kinds of events that were written."""
         if self.route.tally is not None:
             self.store.commit(Batch(adds=self.route.tally.drain()))
-        stand, said = self.steward.look(self.routes.current)
-        self.store.commit(Batch(events=said))
-        self.publishes(stand)
+        before = self.store.events("credit")
+        self.publishes(self.steward.look(self.routes.current))
         self.refits()
-        return [each.kind for each in said]
+        return [each.kind for each in self.store.events("credit") if each not in before]
 
     def refits(self) -> None:
         self.publishes(self.fitter.refit(self.routes.current))
@@ -88,9 +87,9 @@ class Replica:
         for _ in range(calls):
             decisions.append(self.route.decide(call_of("credit"))[0])
             self.clock.advance(0.001)
-        fits = self.fitter.named_by(decisions)
+        fits = self.fitter.fits.named_by(decisions)
         self.store.commit(Batch(decisions, fits=fits))
-        self.fitter.written(fits)
+        self.fitter.fits.written(fits)
         return decisions
 
     def learns(self, decisions: Iterable[Decision], value: float = 1.0) -> None:
@@ -135,7 +134,7 @@ def test_a_look_that_finds_nothing_new_changes_nothing():
     replica.looks()
     before = replica.route
     replica.store.commit(Batch())
-    assert replica.steward.look(replica.routes.current) == ([], [])
+    assert replica.steward.look(replica.routes.current) == []
     assert replica.route is before
 
 
@@ -158,6 +157,57 @@ def test_an_arm_that_breaks_a_guardrail_is_ejected_by_one_replica_and_out_in_all
     assert (said.kind, said.arm, said.time) == ("ejected", "b", NOW)
     assert (said.numbers["n"], said.numbers["bad"], said.numbers["limit"]) == (100, 30, 0.05)
     assert said.numbers["low"] > 0.05, "so much is known"
+
+
+def test_calls_count_for_guardrails_from_the_first_on_though_nobody_has_looked_yet():
+    replica = Replica(MemoryStore(), FakeClock(), guardrails=ERRORS)
+    replica.serves("b", 100, failed=30)
+    assert replica.looks() == ["ejected"]
+
+
+def test_what_is_said_of_an_arm_is_not_lost_when_the_fit_fails_right_after(monkeypatch: pytest.MonkeyPatch):
+    replica = Replica(MemoryStore(), FakeClock(), guardrails=ERRORS)
+    replica.serves("b", 100, failed=30)
+
+    def broken(_route: Route) -> Route:
+        raise ValueError("sums that no rewards add up to")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replica.fitter, "stand", broken)
+        assert replica.looks() == ["ejected"]
+    assert replica.looks() == []
+    assert replica.p == [1.0, 0.0]
+
+
+def test_what_was_switched_while_a_reload_went_on_is_in_force_at_the_next_look():
+    replica = Replica(MemoryStore(), FakeClock())
+    replica.looks()
+    entering = replica.steward.enter(
+        make_route(Routes(), FakeLog(), {a: FakeUpstream() for a in ARMS}, clock=FakeClock())
+    )
+    operator(replica.store, "b", "off")
+    replica.looks()
+    replica.routes.publish(entering.now(entering))
+    replica.looks()
+    assert replica.p == [1.0, 0.0]
+
+
+def test_a_look_that_the_store_cut_short_is_taken_again():
+    store = FlakyStore()
+    replica = Replica(store, FakeClock())
+    replica.looks()
+    operator(store, "b", "off")
+
+    class Cut(FlakyStore):
+        def documents(self, kind: str, **more: Any) -> Any:
+            raise StoreError("the disk is full")
+
+    replica.steward._store = Cut(store.inner)
+    with pytest.raises(StoreError):
+        replica.looks()
+    replica.steward._store = store
+    replica.looks()
+    assert replica.p == [1.0, 0.0]
 
 
 def test_an_arm_that_is_brought_back_is_not_ejected_for_what_was_before():
@@ -293,6 +343,15 @@ def test_a_canary_gets_its_first_share_from_the_first_request_on_and_entering_wr
     assert replica.p == [0.9, 0.1]
 
 
+def test_calls_of_a_canary_count_from_the_first_on_where_replicas_have_agreed_when_it_began():
+    store, clock = MemoryStore(), FakeClock()
+    canaried(store, clock).looks()
+    clock.advance(1.0)
+    again = canaried(store, clock)
+    again.serves("b", 60, failed=20)
+    assert again.looks() == ["rolled_back"]
+
+
 def test_each_step_of_a_canary_is_another_version_of_the_policy_and_the_same_in_all_replicas():
     store, clock = MemoryStore(), FakeClock()
     one, two = canaried(store, clock), canaried(store, clock)
@@ -341,7 +400,7 @@ def test_a_canary_moves_on_though_the_policy_is_frozen_and_each_look_after_that_
     assert replica.p == [0.5, 0.5]
     before = replica.route
     assert replica.looks() == []
-    assert replica.steward.look(replica.routes.current) == ([], [])
+    assert replica.steward.look(replica.routes.current) == []
     assert replica.route is before
 
 
@@ -419,9 +478,10 @@ def test_a_document_that_cannot_be_read_is_logged_and_the_route_goes_on(
         replica.store.put(of, bodies)
     switch(replica.store, "other", "b", Switch("off", "jane", "a test", NOW))
     with caplog.at_level(logging.ERROR):
-        stand, said = replica.steward.look(replica.routes.current)
+        said = replica.store.events("credit")
+        stand = replica.steward.look(replica.routes.current)
+    assert replica.store.events("credit") == said
     assert "what was agreed on about route credit cannot be read, and it goes on as it is" in caplog.text
-    assert said == []
     assert [route.name for route in stand] == ["other"], "the others are looked after"
     assert stand[0].now(stand[0]).allowed.tolist() == [True, False]
     assert other.allowed.tolist() == [True, True], "a route that is held is the same to its end"

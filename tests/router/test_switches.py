@@ -11,6 +11,7 @@ from protos.errors import InvalidArgument, NotFound
 from protos.grpc import Rpc, Stream
 from protos.messages import SwitchArmRequest, SwitchArmResponse
 from protos.rest import rest_app
+from router.call import Batch
 from router.edge.rest import switch_routes
 from router.edge.switch_service import SwitchService, switch_methods
 from router.errors import NotRecorded, UnknownRoute
@@ -99,6 +100,18 @@ async def test_the_last_word_is_the_operators():
     switches, said = switch(store, "credit", "a", Switch("on", "Ada", "again", NOW + 1))
     assert switches["a"].state == "on"
     assert said in store.events("credit")
+
+
+async def test_a_switch_and_its_event_are_written_together():
+    class OneCall(MemoryStore):
+        """Answers once, and then is away."""
+
+        def commit(self, batch: Batch) -> list[bool]:
+            raise StoreError("the disk is full")
+
+    store = OneCall()
+    switch(store, "credit", "a", Switch("off", "Ada", "enough", NOW))
+    assert [each.kind for each in store.events("credit")] == ["switched_off"]
 
 
 @pytest.mark.parametrize(

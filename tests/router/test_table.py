@@ -10,9 +10,10 @@ from protos.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from router.call import REWARD, Feedback
 from router.config import read_config
 from router.errors import ConfigError, UnknownRoute
+from router.safety.switches import Switch, switch
 from router.stores import StoreError
 from tests.router.bench import p_of
-from tests.router.fakes import SOON, FakeRouter, FlakyStore, call_of, router, settled
+from tests.router.fakes import NOW, SOON, FakeRouter, FlakyStore, call_of, router, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +45,54 @@ async def test_a_configuration_becomes_routes_that_answer(tmp_path: Path):
         route = fake.routes.current["credit"]
         assert p_of(route) == [0.5, 0.5]
         assert route.allowed.tolist() == [True, True]
+
+
+GUARDED = """
+routes:
+  credit:
+    arms: {a: {model: forest}, b: {model: linear}}
+    guardrails: {errors: {watch: errors, action: eject, most: 0.05}}
+"""
+CANARY = (
+    GUARDED.replace("eject", "roll_back")
+    + """
+    canary: {arm: b, champion: a, objective: guardrails, steps: [{share: 0.5, calls: 10}]}
+"""
+)
+
+
+@pytest.mark.parametrize(("text", "watched", "said"), [(GUARDED, "ab", []), (CANARY, "b", ["canary_began"])])
+async def test_the_first_call_counts_for_guardrails_and_canaries(
+    tmp_path: Path, text: str, watched: str, said: list[str]
+):
+    fake = FakeRouter(tmp_path)
+    fake.has("forest", "linear")
+    for n in (1, 2):  # a start and a reload; no learner runs, so nobody has looked since
+        await fake.load(text + f"    max_in_flight: {n}\n")
+        for _ in range(10):
+            await fake.infer("credit")
+        route = fake.routes.current["credit"]
+        assert route.tally is not None
+        calls = {add.arm: add.row.tolist() for add in route.tally.drain()}
+        asked = {"a": fake.models.upstreams["forest"].calls, "b": fake.models.upstreams["linear"].calls}
+        assert calls == {arm: [len(asked[arm]), 0.0] for arm in watched}
+        for each in asked.values():
+            each.clear()
+    assert [each.kind for each in fake.store.events("credit")] == said
+    fake.learner.close()
+
+
+async def test_a_route_that_comes_into_service_is_as_the_switches_are_then(tmp_path: Path):
+    fake = FakeRouter(tmp_path)
+    fake.has("forest", "linear")
+    await fake.load(CREDIT)
+    fake.write(CREDIT + "    max_in_flight: 5\n")
+    await fake.table.prepare(read_config(fake.path))
+    switch(fake.store, "credit", "b", Switch("off", "jane", "it is slow", NOW))
+    await fake.learner.look()
+    await fake.table.switch()
+    assert fake.routes.current["credit"].switched_on.tolist() == [True, False]
+    fake.learner.close()
 
 
 async def test_routes_come_and_go(tmp_path: Path):

@@ -5,7 +5,7 @@ import { html } from "./elements.js";
 import { count, duration, estimate, eValue, known, percent, significant, UNKNOWN } from "./numbers.js";
 import { badge, facts, row, small, table } from "./pieces.js";
 
-const KINDS = { serving: "good", failing: "warn", off: "bad", ejected: "bad" };
+const KINDS = { serving: "good", shadow: "plain", failing: "warn", off: "bad", ejected: "bad" };
 
 /** The panel. `calls` are those that each arm answered, by status; `readiness`, where it is known, is the route's. */
 export function armsPanel(report, calls, readiness) {
@@ -21,7 +21,7 @@ export function armsPanel(report, calls, readiness) {
     "Traffic",
     ["Mean reward", ends(axes.mean)],
     [`Lift over ${report.champion}`, ends(axes.lift)],
-    "Best",
+    "P(best)",
     "Latency",
   ];
   const rows = arms.map((arm, index) => {
@@ -36,9 +36,20 @@ export function armsPanel(report, calls, readiness) {
       "p",
       { class: "aside" },
       `Intervals hold together at ${level} %, however often one looks. `,
-      report.best_by ? `“Best” is told from ${report.best_by}.` : "",
+      report.best_by
+        ? `P(best), the probability of earning the most, is told from ${report.best_by}.`
+        : `P(best) is not known. ${report.best_why ?? ""}`,
     ),
+    report.units && html("p", { class: "aside" }, unitsSaid(report.units)),
   ];
+}
+
+function unitsSaid({ units, decisions, most }) {
+  return (
+    `“By unit” is told from the log that was read: ${count(units)} units drew ${count(decisions)} times, one of them ` +
+    `${count(most)} times. With a design effect of 5, five decisions tell as much as one of a unit's own. There are ` +
+    "intervals from 100 units on."
+  );
 }
 
 function armRow(report, arm, index, { axes, champion, calls, isReady }) {
@@ -54,7 +65,7 @@ function armRow(report, arm, index, { axes, champion, calls, isReady }) {
     ],
     ["Mean reward", ...mean(arm, axes.mean, champion)],
     ["Lift", ...(isChampion ? [small("the champion itself")] : lift(arm, axes.lift))],
-    ["Best", ...best(arm)],
+    ["P(best)", ...best(arm)],
     ["Latency", ...latency(arm, calls)],
   ]);
 }
@@ -94,12 +105,17 @@ function mean(arm, axis, champion) {
     axis && whisker(arm.mean, axis, { reference: champion?.mean?.value }),
     range && small(range),
     small(`${count(arm.rewards)} rewards${matured}`),
+    arm.by_unit && byUnit(arm.by_unit.mean, `${count(arm.by_unit.units)} units`, arm.by_unit.design_effect),
+    arm.shadow && small(shadow(arm.shadow)),
   ];
 }
 
 function lift(arm, axis) {
   const { value, range } = estimate(arm.lift, { sign: true });
   const [low, high] = [known(arm.lift?.low), known(arm.lift?.high)];
+  if (arm.state === "shadow") {
+    return [small("a shadow answers nobody")];
+  }
   if (low === null || high === null) {
     return [small(`not told yet, from ${count(arm.compared)} decisions`)];
   }
@@ -109,7 +125,19 @@ function lift(arm, axis) {
     axis && whisker(arm.lift, axis, { kind, reference: 0 }),
     small(range),
     small(`e-value ${eValue(arm.log_e_value)}, ${count(arm.compared)} decisions`),
+    arm.by_unit && byUnit(arm.by_unit.lift, `e-value ${eValue(arm.by_unit.log_e_value)}`, null, { sign: true }),
   ];
+}
+
+/** What units say beside what decisions say: the interval, if there is one, and how much it is wider. */
+function byUnit(given, said, effect, options) {
+  const { range } = estimate(given, options);
+  const parts = [range || "no interval yet", said, known(effect) !== null && `design effect ${significant(effect)}`];
+  return small(html("b", {}, "by unit: "), parts.filter(Boolean).join(", "));
+}
+
+function shadow({ compared, different, failed, dropped }) {
+  return `${count(compared)} copies answered, ${count(different)} otherwise; ${count(failed)} failed, ${count(dropped)} dropped`;
 }
 
 function best(arm) {
@@ -121,7 +149,7 @@ function best(arm) {
 
 function latency(arm, calls) {
   const failed = Object.entries(calls ?? {}).filter(([code, n]) => code !== "OK" && n > 0);
-  const quantiles = arm.latency.map((each) => [`${significant(100 * each.quantile)} %`, atMost(each)]);
+  const quantiles = arm.latency.map((each) => [`p${significant(100 * each.quantile)}`, atMost(each)]);
   return [
     quantiles.length > 0 ? html("dl", { class: "quantiles" }, facts(quantiles)) : small("no calls yet"),
     failed.length > 0 && small(failed.map(([code, n]) => `${count(n)} ${code}`).join(", ")),

@@ -6,7 +6,7 @@ import { html, show } from "./elements.js";
 import { eventsPanel, merged, settled } from "./events.js";
 import { explanation } from "./explanation.js";
 import { callsOf, healthFacts, samples } from "./health.js";
-import { moment } from "./numbers.js";
+import { moment, zone } from "./numbers.js";
 import { Away, get, key, Refused, Stranger, text } from "./server.js";
 import { routesList } from "./routes.js";
 import { isAlarmed, summary } from "./summary.js";
@@ -126,7 +126,7 @@ function pulse() {
     const last = heard.at === null ? "nothing heard yet" : `last heard ${moment(heard.at)}`;
     return [html("span", { class: "dot bad" }), last];
   }
-  return heard.at === null ? "asking" : [html("span", { class: "dot good" }), `live, ${moment(heard.at)}`];
+  return heard.at === null ? "asking" : [html("span", { class: "dot good" }), `live, ${moment(heard.at)} ${zone()}`];
 }
 
 function notice() {

@@ -99,6 +99,12 @@ export function moment(seconds) {
   return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString(LOCALE)} ${time}`;
 }
 
+/** The zone that moments are told in: "UTC", "GMT+1". */
+export function zone() {
+  const parts = new Intl.DateTimeFormat(LOCALE, { timeZoneName: "shortOffset" }).formatToParts(new Date());
+  return parts.find((part) => part.type === "timeZoneName").value;
+}
+
 /** For a machine. */
 export function isoMoment(seconds) {
   const date = new Date(1000 * (known(seconds) ?? NaN));

@@ -40,7 +40,8 @@ export function badge(word, kind) {
   return html("span", { class: `badge ${kind}` }, html("span", { "aria-hidden": "true" }, sign), word);
 }
 
-/** A moment as an element. */
+/** A moment as an element: in the time of the browser, and in UTC, as logs and commands have it, where one points. */
 export function when(seconds) {
-  return html("time", { datetime: isoMoment(seconds) }, moment(seconds));
+  const utc = isoMoment(seconds);
+  return html("time", { datetime: utc, title: utc }, moment(seconds));
 }

@@ -22,7 +22,7 @@ export function isAlarmed(report) {
 }
 
 function standing(report) {
-  const out = report.arms.filter((arm) => arm.state !== "serving");
+  const out = report.arms.filter((arm) => arm.state !== "serving" && arm.state !== "shadow");
   return html(
     "span",
     { class: "badges" },
@@ -57,9 +57,11 @@ function tiles(report) {
     ]),
   ];
   if (report.canary) {
-    const { arm, step, steps, share, since } = report.canary;
-    const where = note(`at ${percent(share)}, since ${moment(since)}`);
-    shown.push([`Canary ${arm}`, figure(`step ${step} of ${steps}`), where]);
+    const { arm, step, steps, share, since, outcome } = report.canary;
+    const ended = { promoted: "promoted", rolled_back: "rolled back" }[outcome];
+    const open = outcome === "left_alone" ? ", nothing is known after the last step" : "";
+    const where = note(`at ${percent(share)}${open}, began ${moment(since)}`);
+    shown.push([`Canary ${arm}`, figure(ended ?? `step ${step} of ${steps}`), where]);
   }
   if (known(report.cost_per_decision) !== null) {
     shown.push(["Cost of a decision", figure(significant(report.cost_per_decision))]);

@@ -8,14 +8,17 @@ import pytest
 
 from protos.errors import InvalidArgument
 from protos.messages import Estimate, Evaluation
-from router.answers.evaluate import evaluation, with_policy
+from router.answers.candidate import with_policy
+from router.answers.evaluate import evaluation
 from router.answers.service import read_study
 from router.answers.study import Versions, study
+from router.answers.units import TOO_SURE
 from router.answers.value import named
-from router.config import EpsilonGreedyPolicy, SplitPolicy
+from router.config import Arm, EpsilonGreedyPolicy, SplitPolicy
 from router.config import Route as Settings
 from router.config.context import Feature
-from router.config.safety import Failover
+from router.config.rules import Rule
+from router.config.safety import Canary, ErrorGuardrail, Failover, Step
 from tests.router.answers.worlds import NAME, World, lived
 
 MEANS = {"a": 0.5, "b": 0.7, "c": 0.3}
@@ -105,9 +108,109 @@ def test_a_policy_that_reads_the_context_is_worth_more_where_that_helps():
     assert abs(blind.lift.value) < 0.06
 
 
+# ------------------------------------------------------------------------------------ the terms on which it would deal
+
+
 def test_the_floor_of_the_route_holds_for_the_policy_too(world: World):
     told = told_of(world, "{kind: thompson}", floor=0.1)
     assert min(arm.wanted for arm in told.arms) >= 0.1
+
+
+def test_a_floor_of_the_candidates_own_is_part_of_what_is_judged(world: World):
+    """Without it all goes to b, which earns 0.7; with 0.3 an arm, what is left for b is 0.1."""
+    bare = told_of(world, "{kind: split, weights: {a: 0, b: 1, c: 0}}", floor=0.05)
+    own = told_of(world, "{policy: {kind: split, weights: {a: 0, b: 1, c: 0}}, floor: 0.3}", floor=0.05)
+    assert [arm.wanted for arm in bare.arms] == pytest.approx([0.05, 0.9, 0.05])
+    assert [arm.wanted for arm in own.arms] == pytest.approx([0.3, 0.4, 0.3])
+    assert own.policy.startswith("Floor(")
+    for told, value in (bare, 0.05 * 0.5 + 0.9 * 0.7 + 0.05 * 0.3), (own, 0.3 * 0.5 + 0.4 * 0.7 + 0.3 * 0.3):
+        low, high = ends(told.value)
+        assert low < value < high
+    none = told_of(world, "{policy: {kind: split, weights: {a: 0, b: 1, c: 0}}, floor: 0}", floor=0.05)
+    assert [arm.wanted for arm in none.arms] == [0.0, 1.0, 0.0]
+
+
+def test_the_candidates_floor_is_not_taken_for_that_of_the_log():
+    """The interval is told from what could have been drawn; what would be drawn says nothing of that."""
+    with_floor = lived(2000, MEANS, policy=EpsilonGreedyPolicy(epsilon=0.6), floor=0.05)
+    text = "{{policy: {{kind: split, weights: {{a: 0, b: 1, c: 0}}}}, floor: {}}}"
+    low, high = ends(told_of(with_floor, text.format(0)).value)
+    forgotten = msgspec.structs.replace(with_floor.route.settings, floor=0.0)
+    study = read_study(with_floor.store, NAME, forgotten, Versions(), most=9999, now=with_floor.clock())
+    now = evaluation(study, NAME, with_policy(forgotten, text.format(0)), alpha=0.05)
+    assert ends(now.value) == (low, high)
+    assert study.floor(np.ones(2000, dtype=np.bool_)) == pytest.approx(0.05)
+
+
+def test_a_budget_and_a_half_life_of_the_candidates_own_hold():
+    world = lived(2000, MEANS)
+    held = told_of(world, "{policy: {kind: split, weights: {a: 0, b: 0, c: 1}}, budget: {share: 0.01}}")
+    assert held.policy.startswith("Conservative(")
+    assert held.arms[0].wanted > 0.8, "c earns less than the champion"
+    soon = told_of(world, "{policy: {kind: thompson}, half_life_seconds: 1}")
+    late = told_of(world, "{policy: {kind: thompson}}")
+    assert soon.arms[1].wanted < 0.9 < late.arms[1].wanted, "who forgets in ten decisions knows little"
+
+
+def test_what_rules_allow_is_as_it_was_logged():
+    rule = Rule(name="hard", when="x > 0.5", only=("a", "c"))
+    world = lived(2000, MEANS, context=CONTEXT, rules=(rule,))
+    told = told_of(world, "{kind: split, weights: {a: 0, b: 1, c: 1}}")
+    ruled = np.mean([decision.rule == "hard" for decision, _ in world.log])
+    assert [arm.wanted for arm in told.arms] == pytest.approx([0.0, (1 - ruled) / 2, ruled + (1 - ruled) / 2])
+    low, high = ends(told.value)
+    assert low < (1 - ruled) * 0.5 + ruled * 0.3 < high
+    without = msgspec.structs.replace(world.route.settings, rules=())
+    again = evaluation(world.study(), NAME, with_policy(without, "{kind: split}"), alpha=0.05)
+    assert [arm.wanted for arm in again.arms][1] == pytest.approx((1 - ruled) / 3), "also where they are no more"
+
+
+def test_a_candidate_is_in_charge_whatever_comes_before_the_routes_own_policy():
+    """A canary's share and an apprentice's silence belong to the log; the log of an apprentice alone cannot tell."""
+    canary = Canary(arm="c", steps=[Step(share=0.1, calls=1)])
+    errors = {"errors": ErrorGuardrail(most=0.5, action="roll_back")}
+    world = lived(2000, MEANS, canary=canary, guardrails=errors)
+    told = told_of(world, "{kind: split, weights: {a: 1, b: 2, c: 1}}")
+    assert [arm.wanted for arm in told.arms] == [0.25, 0.5, 0.25]
+    silent = lived(1000, MEANS, policy=EpsilonGreedyPolicy(epsilon=0.6), apprentice=True)
+    told = told_of(silent, "{kind: split}")
+    assert [arm.wanted for arm in told.arms] == pytest.approx([1 / 3] * 3)
+    assert not told.answerable
+    assert "go to arms never played: b, c." in told.why or "go to arms never played: c, b." in told.why
+
+
+def test_what_learns_is_taught_what_the_route_teaches_it():
+    """Arm b earns more than a, but costs more than that: whoever reckons with costs prefers a."""
+    arms = {"a": Arm(model="a"), "b": Arm(model="b", cost=0.5), "c": Arm(model="c")}
+    world = lived(2000, MEANS)
+    told = told_of(world, "{kind: thompson}", arms=arms)
+    assert told.arms[0].wanted > 0.95
+    assert told.cost == pytest.approx(0.5 * told.arms[1].wanted)
+    assert told.had_cost == pytest.approx(0.5 * told.arms[1].share)
+    assert not told_of(world, "{kind: thompson}").HasField("cost")
+
+
+def test_units_that_come_back_widen_what_is_said():
+    """A unit's reward is always the same one: a hundred decisions of it are one observation."""
+    worth: dict[float, float] = {}
+    drawn = iter(range(4000))
+
+    def reward_of(rng: np.random.Generator, _arm: str, _x: float) -> float:
+        return worth.setdefault(next(drawn) % 200, float(rng.random() < 0.5))
+
+    world = lived(4000, {"a": 0.5, "b": 0.5}, reward_of=reward_of, units=200, sticky=True)
+    told = told_of(world, "{kind: split, weights: {a: 1, b: 3}}")
+    assert told.by_unit.units == 200
+    assert told.by_unit.design_effect == pytest.approx(20.0, rel=0.35)
+    assert told.by_unit.value.value == pytest.approx(told.value.value)
+    for known, by_unit in (told.value, told.by_unit.value), (told.lift, told.by_unit.lift):
+        (low, high), (least, most) = ends(known), ends(by_unit)
+        assert least < low < high < most
+    assert TOO_SURE in told.warnings
+    assert not told_of(lived(500, MEANS), "{kind: split}").HasField("by_unit")
+
+
+# ------------------------------------------------------------------------------------------------------ what it cannot
 
 
 def test_an_arm_that_was_never_played_cannot_be_judged_and_is_named():
@@ -157,6 +260,18 @@ def test_a_context_that_meant_something_else_is_not_read():
         ("{kind: linucb}", "policy: linucb reads a context, and the route declares none"),
         ("{kind: split, weights: {a: 1}}", "policy: weights: give one for each arm"),
         ("a: &x [*x]", "policy: "),
+        (
+            "{kind: thompson, floor: 0.1}",
+            "policy: floor: belongs beside the policy, as in {policy: ",
+        ),
+        ("{policy: {kind: thompson}, floor: 2}", "policy: floor: must lie between 0 and 1"),
+        ("{policy: {kind: thompson}, floor: 0.1, budget: {share: 0.1}}", "policy: budget: a floor would take"),
+        (
+            "{policy: {kind: thompson}, rules: []}",
+            "policy: rules: judged are budget, floor, half_life_seconds",
+        ),
+        ("{policy: {kind: thompson}, 3: 4}", "policy: 3: judged are"),
+        ("{policy: thompson}", "policy: Expected `object`"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused_with_a_sentence(world: World, policy: str, sentence: str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,16 +24,21 @@ from protos.messages import (
     ExplainRequest,
     FeedbackBatchRequest,
     ReportRequest,
+    RouteReport,
 )
 from protos.rest import rest_app
 from router.__main__ import main
-from router.answers import commands
+from router.answers import candidate, commands
+from router.answers.from_log import FromLog, from_log
 from router.answers.reader import Reader
+from router.answers.report import report
 from router.answers.service import EVALUATED, FRESH_SECONDS, AnswerService, answer_methods
+from router.answers.study import Study
 from router.call import Batch
 from router.client import AsyncClient, Client, Earned
 from router.edge.rest import answer_routes
 from router.errors import StoreAway
+from router.route import Route
 from router.safety.events import event
 from router.safety.switches import ROUTE, Switch, switch
 from router.stores import Store, StoreError
@@ -188,6 +194,36 @@ async def test_what_comes_from_sums_is_told_at_once_and_the_log_is_read_again_af
     assert (await asked.service.report(ReportRequest(route="credit"))).log.decisions == 450
 
 
+async def test_no_request_waits_while_a_report_is_worked_out(asked: Answering, monkeypatch: pytest.MonkeyPatch):
+    threads = []
+
+    def noted(*arguments: Any, **more: Any) -> RouteReport:
+        threads.append(threading.current_thread())
+        return report(*arguments, **more)
+
+    monkeypatch.setattr("router.answers.service.report", noted)
+    await asked.service.report(ReportRequest(route="credit"))
+    assert threads
+    assert threading.current_thread() not in threads
+
+
+async def test_what_the_log_says_is_worked_out_once_for_each_reading(asked: Answering, monkeypatch: pytest.MonkeyPatch):
+    worked_out = []
+
+    def noted(route: Route, study: Study, *, alpha: float) -> FromLog:
+        worked_out.append(alpha)
+        return from_log(route, study, alpha=alpha)
+
+    monkeypatch.setattr("router.answers.service.from_log", noted)
+    first = await asked.service.report(ReportRequest(route="credit"))
+    assert await asked.service.report(ReportRequest(route="credit")) == first
+    await asked.service.report(ReportRequest(route="credit", alpha=0.1))
+    assert worked_out == [0.05, 0.1]
+    asked.fake.clock.advance(FRESH_SECONDS)
+    await asked.service.report(ReportRequest(route="credit", alpha=0.1))
+    assert worked_out == [0.05, 0.1, 0.1]
+
+
 @pytest.mark.parametrize(
     ("question", "kind", "sentence"),
     [
@@ -264,10 +300,11 @@ async def test_people_read_tables(asked: Answering, address: str, tmp_path: Path
     asked.fake.metrics.seconds.labels("credit", "champion").observe(0.0012)
     switch(asked.fake.store, "credit", "challenger", Switch("ejected", "errors", "too many of them.", NOW))
     (tmp_path / "policy.yaml").write_text("kind: thompson\n")
+    explained = ["of calls by this process", "Lift is over champion; where its e-value is 20 or more", "95 % interval"]
     questions: dict[str, tuple[list[str], list[str]]] = {
         "report": (
             ["credit"],
-            ["credit: Floor(", "champion ", "pnl", "GBP", "challenger is ejected: errors", "<1.5 ms"],
+            ["credit: Floor(", "champion ", "pnl", "GBP", "challenger is ejected: errors", "<1.5 ms", *explained],
         ),
         "explain": ([asked.decisions[0]], ["Reproduced", "the unit and the arm", "next: croupier report credit"]),
         "evaluate": (
@@ -286,6 +323,12 @@ async def test_people_read_tables(asked: Answering, address: str, tmp_path: Path
         status, out, err = await command(capsys, name, *arguments, "--server", address, "--json")
         assert (status, err) == (0, "")
         assert json.loads(out)["route"] == "credit"
+
+
+async def test_help_says_what_an_evaluation_is_of(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert candidate.EVALUATED in " ".join(capsys.readouterr().out.split())
 
 
 async def test_the_store_is_read_where_no_server_is(

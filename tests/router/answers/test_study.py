@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits.anytime import draw_evidence, draw_rows
+from router.answers.service import read_study
 from router.answers.study import SLACK, Versions, newest, study
 from router.call import Decision, Outcome
 from router.config import Route as Settings
@@ -184,10 +186,16 @@ def test_a_floor_counts_where_it_held_for_every_arm():
     world = lived(500, {"a": 0.5, "b": 0.9}, policy=ThompsonPolicy(), floor=0.1)
     read = world.study()
     everything = np.ones(500, dtype=np.bool_)
-    floor = read.floor(everything, 0.1)
+    floor = read.floor(everything)
     assert floor is not None
     assert floor == pytest.approx(0.1)
     assert floor <= read.probabilities.min()
-    assert read.floor(everything, 0.0) is None
-    assert read.floor(everything, 0.2) is None
-    assert lived(500, {"a": 0.5, "b": 0.9}, policy=ThompsonPolicy()).study().floor(everything, 0.1) is None
+    assert replace(read, floors=np.full(500, 0.2)).floor(everything) is None, "as where a canary got less"
+    assert lived(500, {"a": 0.5, "b": 0.9}, policy=ThompsonPolicy()).study().floor(everything) is None
+
+
+def test_the_floor_that_counts_is_the_one_of_then_and_not_of_now():
+    world = lived(500, {"a": 0.5, "b": 0.9}, policy=ThompsonPolicy(), floor=0.1)
+    now: Settings = msgspec.structs.replace(world.route.settings, floor=0.3)
+    read = read_study(world.store, NAME, now, Versions(), most=500, now=world.clock())
+    assert read.floor(np.ones(500, dtype=np.bool_)) == pytest.approx(0.1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -77,3 +77,43 @@ def lived(
                 credits += crediting.credits(decision, told, {})
         store.commit(Batch(decisions, credits, fits=[fit_of(route, clock())]))
     return World(fitted(route, store.sums(NAME), clock()), store, clock)
+
+
+def sticky_units(
+    rng: np.random.Generator, n: int, units: int, *, deviation: float, noise: float = 0.1, lift: float = 0.0
+) -> Study:
+    """n rewarded decisions of units that keep to one of two arms, each as likely, and come again in any order.
+
+    What a unit earns keeps near a mean of its own, around 0.5 with this deviation; with the arm "b", `lift` more.
+    """
+    unit, arm_of = rng.integers(units, size=n), rng.integers(2, size=units)
+    worth = 0.5 + deviation * rng.normal(size=units) + lift * arm_of
+    arms = arm_of[unit]
+    first: dict[int, int] = {}
+    everywhere, nowhere = np.ones(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+    return Study(
+        arms=("a", "b"),
+        first_drawn=arms,
+        chosen=arms,
+        stood_in=nowhere,
+        answered=everywhere,
+        propensities=np.full(n, 0.5),
+        probabilities=np.full((n, 2), 0.5),
+        allowed=np.ones((n, 2), dtype=np.bool_),
+        rewards=np.clip(worth[unit] + noise * rng.uniform(-1.0, 1.0, n), 0.0, 1.0),
+        times=np.arange(n, dtype=np.float64),
+        units=np.array([first.setdefault(each, row) for row, each in enumerate(unit.tolist())], dtype=np.intp),
+        floors=np.zeros(n),
+        contexts=None,
+        other_arms=0,
+        whole=True,
+    )
+
+
+def until(study: Study, n: int) -> Study:
+    """Its first n decisions."""
+    told: dict[str, Any] = {each.name: getattr(study, each.name) for each in fields(study)}
+    for name, value in told.items():
+        if isinstance(value, np.ndarray):
+            told[name] = value[:n]
+    return Study(**told)

@@ -82,6 +82,14 @@ def report() -> RouteReport:
                 compared=3900,
                 log_e_value=9.21034,
                 best=0.9996,
+                by_unit={
+                    "units": 1500,
+                    "decisions": 3900,
+                    "design_effect": 16.0,
+                    "mean": {"value": 0.56, "low": 0.44, "high": 0.68},
+                    "lift": {"value": 0.06, "low": -0.06, "high": 0.18},
+                    "log_e_value": 0.34,
+                },
                 latency=[{"quantile": 0.5, "at_most": 0.001}, {"quantile": 0.95, "at_most": 0.5}, {"quantile": 0.99}],
                 metrics=[pnl(4000, 1600.25, 0.4, 0.25, 0.55)],
                 cost=0.004,
@@ -100,6 +108,7 @@ def report() -> RouteReport:
                 log_e_value=4.0,
                 compared=200,
                 best=0,
+                by_unit={"units": 60, "decisions": 200, "mean": {"value": 0.4}},
             ),
             arm("newcomer", probability=0, mean={"value": "NaN", "low": "-Infinity", "high": "Infinity"}),
         ],
@@ -122,7 +131,8 @@ def report() -> RouteReport:
         ),
         cost_per_decision=0.0022,
         log={"decisions": 10_000, "whole": True, "first": NOON - 3600, "last": NOON},
-        warnings=["Units came back, 1.7 decisions for each on average: intervals are too narrow."],
+        units=RouteReport.Units(units=6000, decisions=10_000, most=212),
+        warnings=["Units came back: go by those that count units."],
     )
 
 

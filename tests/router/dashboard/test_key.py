@@ -11,6 +11,7 @@ import pytest
 from router.config import Client, Role
 from router.dashboard.origin import own_pages
 from router.edge.access import Access, guarded, role_for
+from router.edge.limits import Limits
 from tests.router.dashboard.browser import Browser
 from tests.router.dashboard.conftest import DESK
 from tests.router.dashboard.fake import FakeAnswers, served
@@ -25,7 +26,7 @@ def address(fake: FakeAnswers) -> Iterator[str]:
     """A server with a client who may look, and one who may do all."""
     if role_for("GET", "/dashboard/main.js") is not None:
         pytest.skip("router/edge/access.py does not let people in to the page yet")
-    access = Access(time.monotonic)
+    access = Access(Limits(time.monotonic))
     access.use({"looker": client("look", "read"), "operator": client("operate", "read", "operate")})
     with served(guarded(own_pages(fake.app), access)) as address:
         yield address

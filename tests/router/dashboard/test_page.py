@@ -33,7 +33,7 @@ def test_an_arm_is_told_in_numbers(page: Browser):
         *("40.0 %", "4,000 decisions", "drawn now: 75.0 %"),
         *("0.560", "0.530 to 0.590", "3,900 rewards, 98.0 % of those due"),
         *("+0.060", "better", "+0.020 to +0.100", "e-value 10,000, 3,900 decisions"),
-        *("> 99.9 %", "≤ 1 ms", "≤ 500 ms", "off the scale", "12 UNAVAILABLE"),
+        *("> 99.9 %", "p50", "≤ 1 ms", "p95", "≤ 500 ms", "p99", "off the scale", "12 UNAVAILABLE"),
     ):
         assert said in told
     assert "the champion itself" in page.text(arm("champion"))
@@ -48,7 +48,7 @@ def test_a_route_is_told_at_a_glance(page: Browser):
         *("credit", "canary-2 ejected", "canary running", "Thompson(prior=Beta(a=1.0, b=1.0))", "5f0c2e77a1b04d19"),
         *("10,300", "9,900", "96.1 % of decisions", "Sample ratio", "as logged", "e-value 0.1, 10,000 decisions"),
         *("Canary challenger", "step 2 of 4", "at 40.0 %", "0.0022", "0 to 1", "10,000 decisions, all from"),
-        "Units came back, 1.7 decisions for each on average: intervals are too narrow.",
+        "Units came back: go by those that count units.",
     ):
         assert said in told
     assert page.text("#health").split("\n") == [
@@ -65,10 +65,57 @@ def test_a_route_is_told_at_a_glance(page: Browser):
         assert said in metric
 
 
+def test_what_units_say_stands_beside_what_decisions_say(page: Browser):
+    assert "by unit: 0.44 to 0.68, 1,500 units, design effect 16" in page.text(arm("challenger", "Mean reward"))
+    assert "by unit: −0.06 to +0.18, e-value 1.4" in page.text(arm("challenger", "Lift"))
+    assert "by unit: no interval yet, 60 units" in page.text(arm("canary-2", "Mean reward"))
+    assert "6,000 units drew 10,000 times, one of them 212 times" in page.text("#arms")
+    assert "by unit" not in page.text(arm("newcomer"))
+
+
+def test_a_best_that_is_not_known_says_why(page: Browser, fake: FakeAnswers):
+    assert "told from 20,000 draws from the posterior" in page.text("#arms")
+    fake.report.best_by, fake.report.best_why = "", "There are 60 of them; it takes 100."
+    page.hurry()
+    page.reads("P(best) is not known. There are 60 of them; it takes 100.", "#arms")
+
+
+def test_a_shadow_is_no_alarm(page: Browser, fake: FakeAnswers):
+    newcomer = fake.report.arms[3]
+    newcomer.state = "shadow"
+    newcomer.shadow.CopyFrom(RouteReport.Shadow(compared=160, different=40, failed=3, dropped=2))
+    page.hurry()
+    told = page.reads("160 copies answered, 40 otherwise; 3 failed, 2 dropped", arm("newcomer"))
+    assert "shadow" in told
+    assert "not told yet" not in told
+    assert "newcomer" not in page.text("#summary .badges")
+    assert page.find_all(arm("newcomer") + " .badge.warn, " + arm("newcomer") + " .badge.bad") == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        ("rolled_back", "rolled back"),
+        ("promoted", "promoted"),
+        ("left_alone", "nothing is known after the last step"),
+    ],
+)
+def test_a_canary_that_is_over_says_how_it_ended(page: Browser, fake: FakeAnswers, outcome: str, said: str):
+    fake.report.canary.outcome = outcome
+    page.hurry()
+    assert ("step 2 of 4" in page.reads(said, "#summary .tiles")) == (outcome == "left_alone")
+
+
+def test_moments_are_told_with_their_zone_and_in_utc_where_one_points(page: Browser):
+    assert re.search(r"live, \d\d:\d\d:\d\d (UTC|GMT[+-]\d+)", page.text("#pulse"))
+    title = page.find("#events time").get_attribute("title") or ""
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000Z", title)
+
+
 def test_bars_and_whiskers_have_the_lengths_of_their_numbers(page: Browser):
     assert page.number(arm("challenger", "Traffic") + " .part", "width") == 40.0
     assert page.number(arm("challenger", "Traffic") + " .mark", "x1") == 75.0
-    assert page.number(arm("champion", "Best") + " .part", "width") == 0.04
+    assert page.number(arm("champion", "P(best)") + " .part", "width") == 0.04
 
     low, high = 0.3 - 0.0145, 0.59 + 0.0145  # the least and the greatest end, and a twentieth of air
 

@@ -9,7 +9,7 @@ import pytest
 
 from router.call import Batch, Document, Event
 from router.stores import DECISIONS, Store
-from tests.router.stores.words import ROUTE, credit, credited, decided, decision, event, fit, listed, logged
+from tests.router.stores.words import ROUTE, add, credit, credited, decided, decision, event, fit, listed, logged
 
 
 def dated(store: Store, times: dict[str, float], route: str = ROUTE) -> None:
@@ -87,6 +87,15 @@ class UpkeepContract:
         assert store.documents("switch", after=news["a"].stamp) == {"b": news["b"]}
         assert store.documents("switch")["a"] == Document(news["a"].stamp, b"2")
 
+    def test_an_event_is_written_with_the_document_that_it_is_about_or_not_at_all(self, store: Store):
+        said = event("e2", errors=0.25)
+        assert store.put("switch", {"a": b"off", "b": b"on"}, expected=0, events=[said, event("e1", "other")])
+        assert store.put("switch", {"a": b"on"}, events=[event("e2"), event("e3")]), "e2 is there already"
+        assert not store.put("switch", {"b": b"off"}, expected=0, events=[event("e4")])
+        assert {key: document.body for key, document in store.documents("switch").items()} == {"a": b"on", "b": b"on"}
+        assert store.events(ROUTE) == [said, event("e3")]
+        assert store.events("other") == [event("e1", "other")]
+
     def test_many_documents_are_read_whole(self, store: Store):
         bodies = {f"unit\0{n}": n.to_bytes(8, "big") for n in range(3000)}
         store.put("features", bodies)
@@ -158,6 +167,31 @@ class UpkeepContract:
         assert store.prune(ROUTE, before=0.0, most=100, limit=2000) == 400
         assert logged(store) == ids[-100:]
         assert sorted(store.outcomes(ids)) == ids[-100:]
+
+    def test_a_fit_that_is_to_stay_outlives_the_decisions_that_name_it(self, store: Store):
+        for n in "123":
+            store.commit(Batch([decision(f"d{n}", policy_version=n)], fits=[fit(n)]))
+        assert store.prune(ROUTE, before=np.inf, keep={"1", "unheard of"}) == 3
+        assert versions(store) == "13", "and 3 is the latest"
+        store.commit(Batch([decision("d4", policy_version="1"), decision("d5", policy_version="5")], fits=[fit("5")]))
+        assert store.prune(ROUTE, before=np.inf, keep=["1"]) == 2
+        assert versions(store) == "135"
+        store.commit(Batch([decision("d6", policy_version="1")]))
+        assert store.prune(ROUTE, before=np.inf) == 1
+        assert versions(store) == "35", "it was to stay no more"
+
+    def test_the_sums_of_a_layout_are_forgotten_whole_and_no_others(self, store: Store):
+        rows = [add(1, 2), add(3, 4, arm="b"), add(5, layout="counts@1"), add(6, route="other"), add(7, layout="é'")]
+        store.commit(Batch([decision("d1")], adds=rows))
+        before = store.version()
+        store.drop(ROUTE, ["counts", "é'", "nothing"])
+        assert store.version() != before
+        assert listed(store) == {("decisions", "a"): [1.0], ("counts@1", "a"): [5.0]}
+        assert listed(store, "other") == {("counts", "a"): [6.0]}
+        store.commit(Batch(adds=[add(1, 2, 3)]))
+        assert listed(store)["counts", "a"] == [1.0, 2.0, 3.0], "which begins anew"
+        store.drop(ROUTE, [])
+        store.drop("nobody", ["counts"])
 
     def test_a_fit_is_forgotten_with_the_last_decision_that_names_it(self, store: Store):
         store.commit(Batch([decision("d1", policy_version="1")], fits=[fit("1")]))
