@@ -68,4 +68,10 @@ class Metrics:
             arm,
             registry=registry,
         )
+        self.left_out = Counter(
+            "croupier_targets_left_out",
+            "Times that a target was left out because others of its arm do better.",
+            ("target",),
+            registry=registry,
+        )
         self.reloads = Counter("croupier_reloads", "Configurations read, by outcome.", ("outcome",), registry=registry)

@@ -104,7 +104,10 @@ class Router:
             writer=os.urandom(8).hex(),
             refreshed=[lookups.refresh],
         )
-        self._connections = Connections(Models(Path(config.models), self._registry) if config.models else None)
+        self._connections = Connections(
+            Models(Path(config.models), self._registry) if config.models else None,
+            left_out=lambda target: metrics.left_out.labels(target).inc(),
+        )
         new_id = DecisionIds(time.time, os.urandom(6))
         builder = Builder(path, routes, learner, self._connections, metrics, lookups, new_id)
         self.table = Table(path, routes, builder, self._connections, learner, lookups, self._layers)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Protocol, TypeAlias
 
 from protos.errors import Code
 
-Metadata: TypeAlias = Sequence[tuple[str, str]]
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
-
-class Answer(NamedTuple):
-    """A serialized message, and the metadata that came in front of it."""
-
-    message: bytes
-    metadata: Mapping[str, str]
+Answer: TypeAlias = tuple[bytes, Mapping[str, str]]
+"""A serialized message, and the metadata that came in front of it."""
 
 
 class Refused(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -16,7 +16,7 @@ from router.upstreams.ensemble import Ensemble
 from router.upstreams.grpc_channel import GrpcChannel
 from router.upstreams.http2.channel import Http2Channel
 from router.upstreams.local import Models
-from router.upstreams.pool import Pool
+from router.upstreams.pool import Pool, nobody
 from router.upstreams.remote import SELDON_MODEL, Remote
 from router.upstreams.rest import Rest
 from router.upstreams.secure import header_values
@@ -28,9 +28,13 @@ _CLIENTS: dict[str, type[GrpcChannel | Http2Channel]] = {"grpc": GrpcChannel, "h
 class Connections:
     """Opens and closes upstreams."""
 
-    def __init__(self, models: Models | None) -> None:
-        """`models` are those of this process; None when the configuration has no models folder."""
+    def __init__(self, models: Models | None, *, left_out: Callable[[str], None] = nobody) -> None:
+        """`models` are those of this process; None when the configuration has no models folder.
+
+        `left_out` is told each target that is left out because others of its arm do better.
+        """
         self._models = models
+        self._left_out = left_out
         self._open: dict[bytes, Upstream] = {}
 
     async def upstream(self, arm: Arm, arms: Mapping[str, Arm] | None = None) -> Upstream:
@@ -73,7 +77,7 @@ class Connections:
         client = _CLIENTS[arm.client]
         channels: list[Channel] = [client(target, arm.tls) for _ in range(arm.connections) for target in arm.targets]
         return Remote(
-            Pool(channels, retries=arm.retries),
+            Pool(channels, retries=arm.retries, left_out=self._left_out),
             arm.model,
             arm.version,
             timeout_seconds=arm.timeout_seconds,

@@ -61,7 +61,7 @@ class GrpcChannel:
             # grpc does not tell whose word a status is, so nothing else may be asked again.
             unseen = code is Code.UNAVAILABLE and details.startswith("failed to connect to all addresses")
             raise Refused(code, details, unseen=unseen) from None
-        return Answer(answer, dict(await call.initial_metadata()))
+        return answer, dict(await call.initial_metadata())
 
     async def close(self, seconds: float) -> None:
         await self._channel.close(grace=seconds)

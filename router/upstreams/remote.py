@@ -54,7 +54,7 @@ class Remote:
         self._model = model
         self._version = version
         self._timeout = timeout_seconds
-        self._headers = list(headers)
+        self._headers = tuple(headers)
         self._now = asyncio.get_running_loop().time  # to ask for the loop each time is a system call
         self._told = told
         # Appended to a request, this overrides the name it carries: of equal fields, the last one counts.
@@ -62,18 +62,19 @@ class Remote:
 
     async def __call__(self, call: Call) -> Reply:
         headers = passed_on(call.metadata) + self._headers
-        latest = self._now() + self._timeout
-        hurried = call.deadline is not None and call.deadline < latest
-        deadline = call.deadline if call.deadline is not None and hurried else latest
+        deadline = latest = self._now() + self._timeout
+        if call.deadline is not None and call.deadline < latest:
+            deadline = call.deadline
         try:
-            answer = await self._pool.call(_INFER, call.body + self._name, headers, deadline)
+            message, about = await self._pool.call(_INFER, call.body + self._name, headers, deadline)
         except Refused as error:
-            if error.code is Code.DEADLINE_EXCEEDED and not hurried:
-                message = f"the upstream at {self._pool.targets} did not answer within {self._timeout:g} s"
-                raise UpstreamError(message, Code.DEADLINE_EXCEEDED, retry=True) from None
+            if error.code is Code.DEADLINE_EXCEEDED and deadline == latest:
+                late = f"the upstream at {self._pool.targets} did not answer within {self._timeout:g} s"
+                raise UpstreamError(late, Code.DEADLINE_EXCEEDED, retry=True) from None
             raise self._translated(error) from None
-        said = [(name, value) for name in self._told if (value := answer.metadata.get(name))]
-        return Reply(answer.message, said)
+        if not self._told:
+            return Reply(message)
+        return Reply(message, [(name, value) for name in self._told if (value := about.get(name))])
 
     async def metadata(self) -> ModelMetadataResponse:
         request = ModelMetadataRequest(name=self._model, version=self._version)
@@ -97,7 +98,8 @@ class Remote:
 
     async def _ask(self, method: str, message: bytes) -> bytes:
         deadline = self._now() + READY_SECONDS
-        return (await self._pool.call(SERVICE + method, message, self._headers, deadline)).message
+        message, _ = await self._pool.call(SERVICE + method, message, self._headers, deadline)
+        return message
 
     def _translated(self, error: Refused) -> CallError:
         """The error in our words: what the client did wrong stays its fault; a model missing there is the arm's."""

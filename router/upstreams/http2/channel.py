@@ -1,12 +1,10 @@
-"""gRPC over a kept HTTP/2 connection: connecting, calling, reading the status, connecting again."""
+"""gRPC over a kept HTTP/2 connection: connecting, calling, connecting again."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
 from math import ceil
-from urllib.parse import unquote
 
 from protos.errors import Code
 from protos.framing import frame
@@ -14,8 +12,10 @@ from protos.grpc import MAX_MESSAGE
 from router.config.arm import Trust
 from router.upstreams.channel import Answer, Metadata, Refused
 from router.upstreams.http2 import headers
-from router.upstreams.http2.connection import Connection, Lost, Reset, Response
+from router.upstreams.http2.answer import PREFIX, answer_of
+from router.upstreams.http2.connection import Connection
 from router.upstreams.http2.frames import ErrorCode
+from router.upstreams.http2.stream import Lost, Reset
 from router.upstreams.secure import tls_context
 
 CONNECT_SECONDS = 5.0
@@ -24,10 +24,6 @@ SIGN_OF_LIFE_SECONDS = 2.0  # that a ping may take after a call was not answered
 
 _EXACT = 0.1  # seconds, below which a timeout is told to the microsecond
 _LONGEST = 99_999_999  # eight digits
-_PREFIX = 5  # bytes in front of a gRPC message
-_CODES = {int(code): code for code in Code}
-_OF_HTTP = {400: Code.INTERNAL, 401: Code.UNAUTHENTICATED, 403: Code.PERMISSION_DENIED, 404: Code.UNIMPLEMENTED}
-_OF_HTTP |= dict.fromkeys((429, 502, 503, 504), Code.UNAVAILABLE)
 _OF_RESET = {
     ErrorCode.CANCEL: Code.CANCELLED,
     ErrorCode.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
@@ -43,7 +39,7 @@ class Http2Channel:
         self.target = target
         self._tls = tls_context(trust, "h2") if trust is not None else None
         self._server_name = trust.server_name if trust is not None else ""
-        self._opening: dict[str, bytes] = {}  # the part of the headers that is always the same, by method
+        self._openings: dict[str, bytes] = {}  # the part of the headers that is always the same, by method
         self._connection: Connection | None = None
         self._why = "not connected yet"
         self._attempted = asyncio.Event()  # unset while a connection is being made
@@ -54,20 +50,23 @@ class Http2Channel:
 
     @property
     def connected(self) -> bool:
-        connection = self._connection
-        return connection is not None and not connection.why and not connection.full
+        return self._connection is not None and not self._connection.calls.full
 
     async def call(self, method: str, message: bytes, metadata: Metadata, deadline: float) -> Answer:
         connection = self._connection
-        if connection is None or connection.why:
-            connection = await self._connected(deadline)
+        if connection is None or connection.calls.full:
+            connection = await self._room(deadline)
         left = deadline - self._now()
         if left <= 0:
             raise Refused(Code.DEADLINE_EXCEEDED, "the deadline has passed", unseen=True)
-        block = self._opening.get(method) or self._open(method)
-        block += headers.encode([("grpc-timeout", timeout_of(left)), *metadata])
+        opening = self._openings.get(method) or self._opening(method)
+        block = opening + headers.literal("grpc-timeout", timeout_of(left)) + headers.encode(metadata)
+        stream = connection.calls.begin(block, frame(message), deadline)
         try:
-            response = await connection.call(block, frame(message), deadline)
+            await stream.done
+        except asyncio.CancelledError:
+            connection.calls.cancel(stream)
+            raise
         except TimeoutError:
             self._doubt(connection)
             raise Refused(Code.DEADLINE_EXCEEDED, "there was no answer in time") from None
@@ -75,7 +74,7 @@ class Http2Channel:
             raise Refused(Code.UNAVAILABLE, str(error), unseen=error.unseen) from None
         except Reset as error:
             raise Refused(_OF_RESET.get(error.code, Code.INTERNAL), str(error)) from None
-        return _answer(response)
+        return answer_of(stream)
 
     async def close(self, seconds: float) -> None:
         self._keeping.cancel()
@@ -83,15 +82,20 @@ class Http2Channel:
         if self._connection is not None:
             await self._connection.close(seconds)
 
-    async def _connected(self, deadline: float) -> Connection:
+    async def _room(self, deadline: float) -> Connection:
+        """A connection on which a call can begin. Raises Refused."""
         try:
             async with asyncio.timeout_at(deadline):
-                await self._attempted.wait()
+                while True:
+                    await self._attempted.wait()
+                    connection = self._connection
+                    if connection is None:
+                        raise Refused(Code.UNAVAILABLE, self._why, unseen=True)
+                    if not connection.calls.full:
+                        return connection
+                    await connection.calls.room()
         except TimeoutError:
             raise Refused(Code.DEADLINE_EXCEEDED, "there was no connection in time", unseen=True) from None
-        if self._connection is None:
-            raise Refused(Code.UNAVAILABLE, self._why, unseen=True)
-        return self._connection
 
     async def _keep_connected(self) -> None:
         first, longest = BACKOFF_SECONDS
@@ -107,7 +111,7 @@ class Http2Channel:
             self._attempted.set()
             if self._connection is not None:
                 await self._spent.wait()
-                useful = self._connection.useful
+                useful = self._connection.calls.useful
                 self._why, self._connection = self._connection.why, None
                 if useful:
                     delay = 0.0
@@ -124,7 +128,7 @@ class Http2Channel:
     async def _connect(self) -> Connection:
         host, _, port = self.target.rpartition(":")
         transport, connection = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(self._lose, largest=MAX_MESSAGE + _PREFIX),
+            lambda: Connection(self._lose, largest=MAX_MESSAGE + PREFIX),
             host.strip("[]"),
             int(port),
             ssl=self._tls,
@@ -141,16 +145,12 @@ class Http2Channel:
             raise
         return connection
 
-    def _open(self, method: str) -> bytes:
-        scheme = "https" if self._tls else "http"
-        pseudo = [(":method", "POST"), (":scheme", scheme), (":path", method), (":authority", self._authority)]
-        about = [("te", "trailers"), ("content-type", "application/grpc"), ("user-agent", "croupier")]
-        self._opening[method] = headers.encode(pseudo + about)
-        return self._opening[method]
-
-    @property
-    def _authority(self) -> str:
-        return self._server_name or self.target
+    def _opening(self, method: str) -> bytes:
+        scheme, authority = "https" if self._tls else "http", self._server_name or self.target
+        pseudo = (":method", "POST"), (":scheme", scheme), (":path", method), (":authority", authority)
+        about = ("te", "trailers"), ("content-type", "application/grpc"), ("user-agent", "croupier")
+        opening = self._openings[method] = headers.encode(pseudo + about)
+        return opening
 
     def _doubt(self, connection: Connection) -> None:
         """A call was not answered in time: unless there is a sign of life, the connection is given up."""
@@ -183,27 +183,3 @@ def _watch(connected: socket.socket) -> None:
     for option, value in ("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000):
         if hasattr(socket, option):
             connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _answer(response: Response) -> Answer:
-    status = response.trailers or response.headers
-    code = status.get("grpc-status")
-    if code != "0":
-        raise _refusal(response, status)
-    body = response.body
-    if len(body) < _PREFIX or int.from_bytes(body[1:_PREFIX], "big") != len(body) - _PREFIX:
-        raise Refused(Code.INTERNAL, "the answer is not one message", answered=True)
-    if body[0]:
-        raise Refused(Code.INTERNAL, "the answer is compressed, and nobody asked for that", answered=True)
-    return Answer(body[_PREFIX:], response.headers)
-
-
-def _refusal(response: Response, status: Mapping[str, str]) -> Refused:
-    code = status.get("grpc-status", "")
-    if code.isdecimal():
-        return Refused(_CODES.get(int(code), Code.UNKNOWN), unquote(status.get("grpc-message", "")), answered=True)
-    http = response.headers.get(":status", "")
-    if http == "200":
-        return Refused(Code.INTERNAL, "the answer ended without a status", answered=True)
-    code_of = _OF_HTTP.get(int(http), Code.UNKNOWN) if http.isdecimal() else Code.INTERNAL
-    return Refused(code_of, f"HTTP status {http}, which is not gRPC's", answered=True)

@@ -19,10 +19,11 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = 9  # bytes in front of each frame
 FRAME = 16_384  # bytes that a frame may carry unless the other side says otherwise
 FRAME_LIMITS = 16_384, 16_777_215
+SHORT = 0xFFFF  # the longest frame whose length needs no third byte, and the longest that we take
 WINDOW = 65_535  # bytes that may be sent unless the other side says otherwise
 GREATEST = 2**31 - 1  # window, and stream
 
-HEAD_FORMAT = struct.Struct(">HBBBI")  # length in two parts, type, flags, stream
+HEAD_FORMAT = struct.Struct(">BHHI")  # the length's highest byte and its others, type and flags, stream
 _SETTING = struct.Struct(">HI")
 
 
@@ -49,10 +50,15 @@ class ErrorCode(IntEnum):
         return cls.INTERNAL_ERROR  # as section 7 has it for unknown codes
 
 
+def tag(kind: int, flags: int = 0) -> int:
+    """A frame's type and flags in one number, as HEAD_FORMAT has them."""
+    return kind << 8 | flags
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
     """A frame as it travels."""
     length = len(payload)
-    return HEAD_FORMAT.pack(length >> 8, length & 0xFF, kind, flags, stream) + payload
+    return HEAD_FORMAT.pack(length >> 16, length & SHORT, tag(kind, flags), stream) + payload
 
 
 def settings(**values: int) -> bytes:
@@ -72,3 +78,19 @@ def settings_in(payload: bytes) -> Iterator[tuple[int, int]]:
 def number(value: int) -> bytes:
     """Four bytes: a window's increment, or an error code."""
     return value.to_bytes(4, "big")
+
+
+def number_in(payload: bytes) -> int:
+    """The number in front of a payload, without its reserved bit. Raises ValueError for a payload cut short."""
+    if len(payload) < 4:  # noqa: PLR2004
+        raise ValueError("a frame is cut short")
+    return int.from_bytes(payload[:4], "big") & GREATEST
+
+
+def unpadded(flags: int, payload: bytes) -> bytes:
+    """The payload of a DATA or HEADERS frame without its padding. Raises ValueError for one that is nothing else."""
+    if not flags & PADDED:
+        return payload
+    if not payload or payload[0] >= len(payload):
+        raise ValueError("a frame is all padding")
+    return payload[1 : len(payload) - payload[0]]

