@@ -6,7 +6,7 @@ Whatever goes wrong is answered with {"error": "a sentence"}.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -175,12 +175,13 @@ def _versioned(suffix: str, endpoint: Callable[[Request], Awaitable[Response]], 
     return [Route(path + suffix, endpoint, methods=[method]) for path in paths]
 
 
-def rest_app(routes: Iterable[Route], *, max_body: int, pack: bool = True) -> ASGIApp:
-    """The application that serves `routes`. Bodies over `max_body` bytes, as sent or once unpacked, are refused.
+def rest_app(routes: Sequence[Route], *, max_body: int, pack: bool = True) -> ASGIApp:
+    """The application that serves `routes`, as they are when a request comes.
 
+    Bodies over `max_body` bytes, as sent or once unpacked, are refused.
     With `pack` long answers are compressed for clients that take them so.
     """
-    return _App(list(routes), max_body, pack=pack)
+    return _App(routes, max_body, pack=pack)
 
 
 def answer(content: Any, status: int = 200) -> Response:
@@ -196,7 +197,7 @@ def refusal(error: CallError) -> Response:
 class _App:
     """Finds the route of a request and answers, whatever happens. Starlette's own takes half as long again."""
 
-    def __init__(self, routes: list[Route], max_body: int, *, pack: bool) -> None:
+    def __init__(self, routes: Sequence[Route], max_body: int, *, pack: bool) -> None:
         self._routes = routes
         self._max_body = max_body
         self._pack = pack

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from protos.errors import CallError, NotFound, Unavailable
+from runtime.endpoints import Endpoints
 from runtime.repository import Found
 from runtime.served import Served
 
@@ -40,6 +41,7 @@ class Catalogue:
     """The models of one engine. Without a version the newest is meant."""
 
     def __init__(self) -> None:
+        self.endpoints = Endpoints()  # of the models in service
         self._served: dict[Key, Served] = {}
         self._routes: dict[Key, Served] = {}  # the same, and under an empty version the newest; replaced as a whole
         self._entries: dict[Key, Entry] = {}  # how the last load or unload ended, the last one last
@@ -113,6 +115,7 @@ class Catalogue:
     def _publish(self) -> None:
         routes = {(name, ""): self._served[name, version] for name, version in sorted(self._served, key=_age)}
         self._routes = {**routes, **self._served}
+        self.endpoints.show(self.all().values())
 
 
 def shown(name: str) -> str:

@@ -54,6 +54,7 @@ class Engine:
         self._metrics = metrics
         self._load_model = load
         self._catalogue = Catalogue()
+        self.endpoints = self._catalogue.endpoints
         self._wanted: set[Key] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._loaders = ThreadPoolExecutor(LOADERS, "load")
@@ -196,6 +197,11 @@ class Engine:
         started = perf_counter()
         metrics = self._metrics.of(found.name, found.version)
         servable = await self._servable(found.settings, found.folder, metrics)
+        try:
+            self.endpoints.check(found.name, servable)  # and nobody has a turn until it is in service
+        except FailedPrecondition:
+            await servable.close()
+            raise
         metrics.begins(servable.memory, perf_counter() - started)
         return Served(servable, metrics, fingerprint, found.settings)
 
@@ -229,15 +235,16 @@ class Engine:
     async def _servable(self, settings: ModelSettings, folder: Path, metrics: ModelMetrics) -> Servable:
         match settings.options:
             case EnsembleOptions() as options:
-                return TensorService(Ensemble(options, self._part), settings, ENSEMBLE_PLATFORM)
+                return TensorService(Ensemble(options, self._part), settings, ENSEMBLE_PLATFORM, metrics)
             case ChainOptions() as options:
-                return TensorService(Chain(options, self._part), settings, ENSEMBLE_PLATFORM)
+                return TensorService(Chain(options, self._part), settings, ENSEMBLE_PLATFORM, metrics)
         loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(self._loaders, prepare, self._load_model, settings, folder)
         model, seconds, explainer = prepared
         if isinstance(model, Servable):
             return model
-        return TensorService(Batched(model, settings, metrics, seconds), settings, model.platform, explainer)
+        batched = Batched(model, settings, metrics, seconds)
+        return TensorService(batched, settings, model.platform, metrics, explainer)
 
     async def _unload(self, name: str) -> None:
         async with self._lock(name):

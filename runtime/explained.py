@@ -11,10 +11,13 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import perf_counter
 
-from protos.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted
+from protos.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted
 from runtime.explain import EXPLAIN, Explainer, Question, question_of
+from runtime.metrics import ModelMetrics
 from runtime.model import Arrays, Parameters, SharedModel
+from runtime.outcome import code_of
 from runtime.settings import ExplainOptions, ModelSettings
 from runtime.worker import step_back
 
@@ -30,8 +33,11 @@ _thread = ThreadPoolExecutor(1, "explain", initializer=partial(step_back, NICENE
 class Explained:
     """Answers requests that ask for explanations. Belongs to one event loop."""
 
-    def __init__(self, model: SharedModel, explainer: Explainer | None, settings: ModelSettings) -> None:
+    def __init__(
+        self, model: SharedModel, explainer: Explainer | None, settings: ModelSettings, metrics: ModelMetrics
+    ) -> None:
         self._model = model
+        self._metrics = metrics
         self._explainer = explainer
         self._name = settings.name
         self._options = settings.options.explained or ExplainOptions()
@@ -52,6 +58,24 @@ class Explained:
 
         `deadline` is on the loop's clock.
         """
+        started = perf_counter()
+        code = Code.OK
+        try:
+            return await self._both(arrays, question, deadline)
+        except BaseException as error:
+            code = code_of(error, deadline)
+            raise
+        finally:
+            self._metrics.explained(code, perf_counter() - started)
+
+    async def close(self) -> None:
+        """Gives the explanations that it was asked for, then lets go of the explainer."""
+        if self._asked:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+        self._explainer = None
+
+    async def _both(self, arrays: Arrays, question: Question, deadline: float | None) -> tuple[Arrays, Arrays]:
         self._check(arrays)
         if self._asked >= self._options.max_queue:
             raise ResourceExhausted(
@@ -66,13 +90,6 @@ class Explained:
             self._asked -= 1
             if self._idle is not None and not self._asked:
                 self._idle.set_result(None)
-
-    async def close(self) -> None:
-        """Gives the explanations that it was asked for, then lets go of the explainer."""
-        if self._asked:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
-        self._explainer = None
 
     async def _explain(self, arrays: Arrays, question: Question, deadline: float | None) -> Arrays:
         loop = asyncio.get_running_loop()

@@ -42,6 +42,8 @@ class ModelMetrics:
     __slots__ = (
         "answered_at",
         "codes",
+        "explain_seconds",
+        "explanations",
         "failed_seconds",
         "in_flight",
         "load_seconds",
@@ -65,6 +67,8 @@ class ModelMetrics:
         self.queue_seconds = Histogram(SECONDS)
         self.run_seconds = Histogram(SECONDS)
         self.rows = Histogram(_ROWS)
+        self.explanations = dict.fromkeys(Code, 0)
+        self.explain_seconds = Histogram(SECONDS)
 
     def begins(self, memory: int, seconds: float) -> None:
         """The model serves, after so many seconds in which it was loaded and tried out."""
@@ -84,6 +88,11 @@ class ModelMetrics:
         """The model ran one batch."""
         self.rows.observe(rows)
         self.run_seconds.observe(seconds)
+
+    def explained(self, code: Code, seconds: float) -> None:
+        """A request that asked for an explanation ended; it is also one of all requests."""
+        self.explanations[code] += 1
+        self.explain_seconds.observe(seconds)
 
 
 class Metrics(Collector):
@@ -107,6 +116,7 @@ class Metrics(Collector):
         """All families, as prometheus_client asks for them."""
         yield from self._requests()
         yield from self._histograms()
+        yield from self._explanations()
         yield from self._loaded()
         yield from self._mlserver()
 
@@ -128,6 +138,20 @@ class Metrics(Collector):
             for key, model in self._models.items():
                 getattr(model, name).add_to(family, key)
             yield family
+
+    def _explanations(self) -> Iterator[Metric]:
+        """Of the models that were asked for any, which few are."""
+        given = CounterMetricFamily("runtime_explanations", "Explanations by outcome.", labels=[*_LABELS, "code"])
+        took = HistogramMetricFamily(
+            "runtime_explain_seconds", "A request with an explanation, the model's answer included.", labels=_LABELS
+        )
+        for key, model in self._models.items():
+            for code, count in model.explanations.items():
+                if count:
+                    given.add_metric([*key, code.name], count)
+            if model.explain_seconds.count:
+                model.explain_seconds.add_to(took, key)
+        yield from (given, took)
 
     def _loaded(self) -> Iterator[Metric]:
         loaded = GaugeMetricFamily("runtime_model_loaded", "Processes that serve the model.", labels=_LABELS)

@@ -50,8 +50,9 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
             model, seconds, explainer = await asyncio.to_thread(prepare, formats.load, settings, folder)
         except CallError as error:
             raise _refusal(error) from error
-        batched = Batched(model, settings, ModelMetrics(), seconds)
-        self._service = TensorService(batched, settings, model.platform, explainer)
+        metrics = ModelMetrics()
+        batched = Batched(model, settings, metrics, seconds)
+        self._service = TensorService(batched, settings, model.platform, metrics, explainer)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

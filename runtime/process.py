@@ -53,7 +53,6 @@ async def serve_models(
         SharedService(engine, settings.server_name, crew) if crew else RuntimeService(engine, settings.server_name)
     )
     stop_tracing = _trace(service, settings)
-    loading = await engine.start_loading() if settings.load_models_at_startup else None
     tasks: list[asyncio.Task[None]] = []
 
     async def report(addresses: list[str]) -> None:
@@ -81,6 +80,8 @@ async def serve_models(
         )
         for bind, (_, speaks) in zip(binds, settings.listeners(), strict=True)
     ]
+    # Not before it is known what the server itself answers: models may not claim that.
+    loading = await engine.start_loading() if settings.load_models_at_startup else None
     try:
         if isinstance(service, SharedService):
             await service.join(registry, loading)
@@ -103,8 +104,9 @@ def _trace(service: RuntimeService, settings: ServerSettings) -> Callable[[], No
     if not settings.tracing_server:
         return lambda: None
     from protos.tracing import provider
-    from runtime.tracing import traced
+    from runtime.tracing import traced, traced_stream
 
     tracing = provider(settings.tracing_server, settings.server_name)
     service.infer = traced(service.infer, tracing)  # type: ignore[assignment,method-assign]  # a layer around it
+    service.answers = traced_stream(service.answers, tracing)  # type: ignore[assignment,method-assign]
     return tracing.shutdown

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, runtime_checkable
 
+from starlette.routing import Route
+
 from protos.errors import CallError, Code
 from protos.grpc import Rpc
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from runtime.metrics import ModelMetrics
+from runtime.outcome import code_of
 from runtime.repository import Fingerprint
 from runtime.settings import ModelSettings
 
@@ -53,6 +55,15 @@ class Streaming(Servable, Protocol):
         """The answers to a request and to those that follow it; raises a CallError."""
 
 
+@runtime_checkable
+class Routed(Servable, Protocol):
+    """What also answers HTTP requests that are none of V2's, at paths of its own."""
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """Where; their endpoints may raise a CallError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """A servable with its numbers, and what its files and settings were when it was loaded."""
@@ -78,35 +89,30 @@ class Served:
         metrics = self.metrics
         metrics.in_flight += 1
         started = perf_counter()
-        code = Code.INTERNAL
+        code = Code.OK
         try:
-            response = await self.servable.infer(request, deadline, rpc)
-            code = Code.OK
-        except CallError as error:
-            code = error.code
-            raise
-        except asyncio.CancelledError:
-            late = deadline is not None and deadline <= asyncio.get_running_loop().time()
-            code = Code.DEADLINE_EXCEEDED if late else Code.CANCELLED
+            return await self.servable.infer(request, deadline, rpc)
+        except BaseException as error:
+            code = code_of(error, deadline)
             raise
         finally:
             metrics.in_flight -= 1
             metrics.answered(code, perf_counter() - started)
-        return response
 
-    async def counted(self, answers: AsyncGenerator[ModelInferResponse, None]) -> AsyncGenerator[bytes, None]:
+    async def counted(
+        self, answers: AsyncGenerator[ModelInferResponse, None], deadline: float | None
+    ) -> AsyncGenerator[bytes, None]:
         """The answers of a stream, serialized; it counts as one request."""
         metrics = self.metrics
         metrics.in_flight += 1
         started = perf_counter()
-        code = Code.CANCELLED
+        code = Code.OK
         try:
             async with aclosing(answers):
                 async for answer in answers:
                     yield answer.SerializeToString()
-            code = Code.OK
-        except CallError as error:
-            code = error.code
+        except BaseException as error:
+            code = code_of(error, deadline)
             raise
         finally:
             metrics.in_flight -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -28,8 +29,9 @@ from protos.rest import rest_app, v2_routes
 from protos.serve import Asgi, one_port
 from protos.v2 import v2_methods
 from runtime.catalogue import State
+from runtime.endpoints import Endpoints
 from runtime.engine import Engine
-from runtime.served import Streaming
+from runtime.served import Served, Streaming
 from runtime.server_settings import Protocol
 from runtime.transports import Transports
 from runtime.triton import config_of, overridden, parse_config, statistics_of
@@ -45,6 +47,11 @@ class RuntimeService:
         self._engine = engine
         self._name = name
         self._stopping = False
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """The endpoints that models bring with them."""
+        return self._engine.endpoints
 
     def stop(self) -> None:
         """Turns readiness off, so that no new work is sent here while the old is finished."""
@@ -87,9 +94,16 @@ class RuntimeService:
                 yield await self.infer(body, rpc)
             return
         others = (parse(ModelInferRequest, body) async for body in bodies)
-        async with aclosing(served.counted(served.servable.infer_stream(request, others, rpc))) as answers:
+        async with aclosing(self.answers(served, request, others, rpc)) as answers:
             async for answer in answers:
                 yield answer
+
+    def answers(
+        self, served: Served, first: ModelInferRequest, others: AsyncIterator[ModelInferRequest], rpc: Rpc
+    ) -> AsyncGenerator[bytes, None]:
+        """What a model answers that takes a stream of requests as a whole."""
+        streaming = cast(Streaming, served.servable)
+        return served.counted(streaming.infer_stream(first, others, rpc), rpc.deadline)
 
     async def index(self, *, ready: bool) -> RepositoryIndexResponse:
         response = RepositoryIndexResponse()
@@ -142,6 +156,7 @@ def application(
         routes.append(metrics_route(registry, metrics_path, gather))
     if "http" in speaks:
         routes += docs_routes(NAME, _version(), routes, service.model_metadata)
+        routes = service.endpoints.behind(routes, transports.rest if transports is not None else list)
     rest = rest_app(routes, max_body=max_message, pack=pack)
     if "grpc" not in speaks:
         return rest

@@ -14,6 +14,7 @@ from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadata
 from protos.tensors import DATATYPES, add_outputs, datatype_of, inputs_of
 from runtime.explain import EXPLAIN, Explainer, Question
 from runtime.explained import Explained
+from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec
 from runtime.settings import ModelSettings
 
@@ -27,11 +28,16 @@ class TensorService:
     """Answers V2 requests from a model that runs on arrays, under the name and version of its settings."""
 
     def __init__(
-        self, model: SharedModel, settings: ModelSettings, platform: str, explainer: Explainer | None = None
+        self,
+        model: SharedModel,
+        settings: ModelSettings,
+        platform: str,
+        metrics: ModelMetrics,
+        explainer: Explainer | None = None,
     ) -> None:
         self.model = model
         self.memory = model.memory
-        self._explained = Explained(model, explainer, settings)
+        self._explained = Explained(model, explainer, settings, metrics)
         self._name = settings.name
         self._version = settings.version
         self._platform = platform

@@ -5,6 +5,9 @@ Loaded only where that is set: without it a call knows nothing of spans.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+
 from opentelemetry.propagate import extract
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -13,8 +16,12 @@ from protos.errors import CallError, Code, Fault
 from protos.grpc import Rpc, Unary
 from protos.messages import ModelInferRequest, ModelInferResponse, parse
 from runtime.batcher import Run, runs
+from runtime.outcome import code_of
+from runtime.served import Served
 
-SPAN = "ModelInfer"
+SPAN, STREAM_SPAN = "ModelInfer", "ModelStreamInfer"
+
+Answers = Callable[[Served, ModelInferRequest, AsyncIterator[ModelInferRequest], Rpc], AsyncGenerator[bytes, None]]
 
 
 def traced(infer: Unary, tracing: TracerProvider) -> Unary:
@@ -37,6 +44,40 @@ def traced(infer: Unary, tracing: TracerProvider) -> Unary:
             span.set_attribute("rpc.grpc.status_code", Code.OK)
             span.set_attribute("model.version", ModelInferResponse.FromString(reply).model_version)
             return reply
+
+    return within_a_span
+
+
+def traced_stream(answers: Answers, tracing: TracerProvider) -> Answers:
+    """`answers`, with a span for each stream, from its first request until it ends."""
+    tracer = tracing.get_tracer(__name__)
+
+    async def within_a_span(
+        served: Served, first: ModelInferRequest, others: AsyncIterator[ModelInferRequest], rpc: Rpc
+    ) -> AsyncGenerator[bytes, None]:
+        # Never the current one: between two answers whoever takes them goes on with what is theirs.
+        span = tracer.start_span(STREAM_SPAN, extract(rpc.metadata), SpanKind.SERVER)
+        count = 0
+        try:
+            _describe(span, first)
+            span.set_attribute("model.version", served.settings.version)
+            async with aclosing(answers(served, first, others, rpc)) as made:
+                async for answer in made:
+                    count += 1
+                    yield answer
+            span.set_attribute("rpc.grpc.status_code", Code.OK)
+        except CallError as error:
+            _fail(span, error)
+            raise
+        except BaseException as error:
+            code = code_of(error, rpc.deadline)
+            span.set_attribute("rpc.grpc.status_code", code)
+            if code is Code.INTERNAL:
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
+        finally:
+            span.set_attribute("stream.answers", count)
+            span.end()
 
     return within_a_span
 

@@ -5,7 +5,6 @@ Labels are methods and routes as the code has them, never a client's words: what
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
@@ -23,6 +22,7 @@ from protos.errors import CallError, Code
 from protos.grpc import Methods, Rpc, Stream, Unary
 from protos.metrics import Histogram
 from runtime.metrics import SECONDS
+from runtime.outcome import code_of
 
 _APP = "mlserver"  # whose dashboards ask for it
 _UNCOUNTED = {"/v2/health/live", "/v2/health/ready"}
@@ -140,7 +140,7 @@ def _unary(method: Unary, numbers: _Method) -> Unary:
         try:
             reply = await method(body, rpc)
         except BaseException as error:
-            numbers.ended(_code(error, rpc), begun)
+            numbers.ended(code_of(error, rpc.deadline), begun)
             raise
         numbers.ended(Code.OK, begun)
         return reply
@@ -163,18 +163,8 @@ def _stream(method: Stream, numbers: _Method) -> Stream:
                     numbers.sent += 1
                     yield answer
         except BaseException as error:
-            numbers.ended(_code(error, rpc), begun)
+            numbers.ended(code_of(error, rpc.deadline), begun)
             raise
         numbers.ended(Code.OK, begun)
 
     return Stream(counted)
-
-
-def _code(error: BaseException, rpc: Rpc) -> Code:
-    """What the caller is told, who may have left."""
-    if isinstance(error, CallError):
-        return error.code
-    if isinstance(error, Exception):
-        return Code.INTERNAL
-    late = rpc.deadline is not None and rpc.deadline <= asyncio.get_running_loop().time()
-    return Code.DEADLINE_EXCEEDED if late else Code.CANCELLED

@@ -139,5 +139,9 @@ REPOSITORY = [
     case("ask one with versions when it is gone", infer("versions", _ONE)),
     case("load one with versions", post("/repository/models/versions/load"), TOLD),
     case("ask one with versions when it is back", infer("versions", _ONE)),
+    case("unload one with endpoints", post("/repository/models/special/unload"), TOLD),
+    case("ask its endpoint when it is gone", get("/special")),
+    case("load one with endpoints", post("/repository/models/special/load"), TOLD),
+    case("ask its endpoint when it is back", get("/special")),
     case("the index at the end", post("/repository/index", {}), BFLOAT, REASON),
 ]

@@ -164,6 +164,3 @@ LEGACY = _known(
 )
 CREATED = _known("times of creation are told to whoever takes OpenMetrics", "*_created: * -> nothing")
 EXPOSED = _known("the format is the one that the scraper asked for", "header content-type: text/plain* -> text/plain*")
-
-# What is still to do.
-ENDPOINTS = _known("not yet: a hosted model has no endpoints of its own", "status: 200 -> 404")

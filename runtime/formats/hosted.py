@@ -1,7 +1,7 @@
 """Models written for MLServer, hosted as they are: their class and their settings file. Needs the extra `mlserver`.
 
 They read whole requests: content types and codecs work, as do parameters and headers, and streams are theirs to answer.
-What MLServer does around a model and we do not: its batching, its cache, its own environments, its custom endpoints.
+What MLServer does around a model and we do not: its batching, its cache, its own environments.
 """
 
 from __future__ import annotations
@@ -11,19 +11,25 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
+from fastapi import FastAPI
 from mlserver import MLModel, types
 from mlserver.context import model_context
 from mlserver.errors import MLServerError
 from mlserver.settings import ModelParameters
 from mlserver.settings import ModelSettings as TheirSettings
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from protos.errors import CallError, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted
 from protos.grpc import Rpc
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
+from runtime.formats.custom_handlers import application, response_of
 from runtime.formats.loop_thread import LoopThread, through, until
 from runtime.formats.mlserver_types import error_of, fill, headers_of, request_of, tell_of
 from runtime.settings import FILE, ModelSettings
@@ -39,12 +45,12 @@ def host(made_of: type[MLModel], settings: ModelSettings, folder: Path, *, forge
     theirs = _settings(settings, folder)
     loop = LoopThread(f"model {settings.name}")
     try:
-        model, metadata = loop.run(_loaded(made_of, theirs))
+        model, metadata, endpoints = loop.run(_loaded(made_of, theirs))
     except BaseException:
         loop.stop()
         raise
     streams = made_of.predict_stream is not MLModel.predict_stream
-    return (HostedStream if streams else Hosted)(model, metadata, settings, loop, forget)
+    return (HostedStream if streams else Hosted)(model, metadata, settings, endpoints, loop, forget)
 
 
 class Hosted:
@@ -57,11 +63,15 @@ class Hosted:
         model: MLModel,
         metadata: types.MetadataModelResponse,
         settings: ModelSettings,
+        endpoints: FastAPI,
         loop: LoopThread,
         forget: Callable[[], None],
     ) -> None:
+        served = [each for each in endpoints.routes if isinstance(each, Route)]
+        self.routes = [Route(each.path, self._respond, methods=[*(each.methods or ())]) for each in served]
         self._model = model
         self._metadata = metadata
+        self._endpoints = endpoints
         self._name = settings.name
         self._version = settings.version
         self._most = settings.options.max_queue
@@ -110,6 +120,11 @@ class Hosted:
         self._loop.stop()
         self._forget()
 
+    async def _respond(self, request: Request) -> Response:
+        body = await request.body()
+        self.admit()
+        return await response_of(self._endpoints, request, body, self._called)
+
     def _called(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Has the model's own loop do it; unloading waits for that."""
         call: asyncio.Future[T] = asyncio.wrap_future(self._loop.submit(work))
@@ -126,22 +141,9 @@ class Hosted:
         if deadline is not None and deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded("the deadline passed while the call waited for its turn")
         asked = request_of(request, rpc)
-        with self._asked():
+        with _asked(self._model):
             answer = await self._model.predict(asked)
         return self._response(request, answer), headers_of(answer)
-
-    @contextmanager
-    def _asked(self) -> Iterator[None]:
-        """Around what the model does: what it raises becomes a CallError."""
-        try:
-            with model_context(self._model.settings):
-                yield
-        except CallError:
-            raise
-        except MLServerError as error:
-            raise error_of(error) from error
-        except Exception as error:
-            raise Internal(f"model {self._name!r} failed: {type(error).__name__}: {error}") from error
 
     def _response(self, request: ModelInferRequest, answer: types.InferenceResponse) -> ModelInferResponse:
         response = ModelInferResponse(model_name=self._name, model_version=self._version, id=request.id)
@@ -169,7 +171,7 @@ class HostedStream(Hosted):
         async def answers(
             requests: AsyncGenerator[ModelInferRequest, None],
         ) -> AsyncGenerator[tuple[ModelInferResponse, Headers], None]:
-            with self._asked():
+            with _asked(self._model):
                 async for answer in self._model.predict_stream(request_of(each, rpc) async for each in requests):
                     yield self._response(first, answer), headers_of(answer)
 
@@ -196,14 +198,17 @@ def _settings(settings: ModelSettings, folder: Path) -> TheirSettings:
     return theirs
 
 
-async def _loaded(made_of: type[MLModel], settings: TheirSettings) -> tuple[MLModel, types.MetadataModelResponse]:
+async def _loaded(
+    made_of: type[MLModel], settings: TheirSettings
+) -> tuple[MLModel, types.MetadataModelResponse, FastAPI]:
     with model_context(settings):
         model = made_of(settings)
+        endpoints = application(model, partial(_failure, model))
         try:
             model.ready = await model.load()
             if not model.ready:
                 raise FailedPrecondition(f"{made_of.__name__}.load() does not return True: the model is not ready")
-            return model, await model.metadata()
+            return model, await model.metadata(), endpoints
         except BaseException:
             with suppress(Exception):  # it is half loaded, which many do not expect
                 await model.unload()
@@ -213,3 +218,22 @@ async def _loaded(made_of: type[MLModel], settings: TheirSettings) -> tuple[MLMo
 async def _unloaded(model: MLModel) -> None:
     with model_context(model.settings):
         model.ready = not await model.unload()
+
+
+@contextmanager
+def _asked(model: MLModel) -> Iterator[None]:
+    """Around what a model does: what it raises becomes a CallError."""
+    try:
+        with model_context(model.settings):
+            yield
+    except CallError:
+        raise
+    except Exception as error:
+        raise _failure(model, error) from error
+
+
+def _failure(model: MLModel, error: Exception) -> CallError:
+    """What an error that a model raised means."""
+    if isinstance(error, MLServerError):
+        return error_of(error)
+    return Internal(f"model {model.name!r} failed: {type(error).__name__}: {error}")

@@ -57,13 +57,13 @@ async def through(
         await made.join()
 
     async def come() -> AsyncGenerator[A, None]:
-        while (item := await _across(given(), here)) is not None:
+        while (item := await across(given(), here)) is not None:
             yield item
 
     async def make_all() -> None:
         async with aclosing(make(come())) as makes:
             async for each in makes:
-                await _across(taken(each), here)
+                await across(taken(each), here)
 
     work = there(make_all())
     work.add_done_callback(lambda _: made.put_nowait(None))
@@ -94,6 +94,6 @@ async def until(end: asyncio.Event, items: AsyncIterator[T]) -> AsyncGenerator[T
         ended.cancel()
 
 
-async def _across(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+async def across(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
     """What `work` returns, done in another loop; cancelled there if it is here."""
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from prometheus_client import CollectorRegistry
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -27,6 +28,7 @@ from runtime.explained import NICENESS, Explained
 from runtime.finance.features import NAMES, WINDOW
 from runtime.finance.networks import Recurrent
 from runtime.formats.program import Program
+from runtime.metrics import Metrics, ModelMetrics
 from runtime.prepare import prepare
 from runtime.repository import Repository
 from runtime.settings import ExplainOptions, FormatOptions
@@ -566,10 +568,10 @@ ARRAYS = {"x": np.ones((1, 1))}
 QUESTION = Question("y", (0,), 50)
 
 
-def held(scenario, settings=Settings, explainer=None):
+def held(scenario, settings=Settings, explainer=None, metrics=None):
     async def run(explainer):
         try:
-            await scenario(Explained(Plain(), explainer, settings), explainer)
+            await scenario(Explained(Plain(), explainer, settings, metrics or ModelMetrics()), explainer)
         finally:
             explainer.go.set()
 
@@ -595,6 +597,41 @@ def test_no_more_wait_than_may_and_the_next_is_refused_at_once():
         await model.run(ARRAYS, QUESTION, None)
 
     held(scenario, Two)
+
+
+def test_explanations_are_counted_by_outcome_and_timed():
+    class One(Settings):
+        options = FormatOptions(explain=ExplainOptions(max_queue=1))
+
+    registry = CollectorRegistry()
+    metrics = Metrics(registry).of("m", "1")
+
+    def shown(name, **labels):
+        return registry.get_sample_value(name, {"model": "m", "version": "1", **labels})
+
+    async def scenario(model, explainer):
+        assert shown("runtime_explain_seconds_count") is None  # nobody asked for any
+        given = asyncio.create_task(model.run(ARRAYS, QUESTION, None))
+        await begun(explainer)
+        with pytest.raises(ResourceExhausted):
+            await model.run(ARRAYS, QUESTION, None)
+        held_since = shown("runtime_explain_seconds_sum")
+        explainer.go.set()
+        await given
+        assert shown("runtime_explain_seconds_sum") > held_since
+        explainer.go.clear()
+        with pytest.raises(DeadlineExceeded):
+            await model.run(ARRAYS, QUESTION, asyncio.get_running_loop().time() + 0.01)
+        explainer.begun.clear()
+        left = asyncio.create_task(model.run(ARRAYS, QUESTION, None))
+        await begun(explainer)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        for code in ("OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "CANCELLED"):
+            assert shown("runtime_explanations_total", code=code) == 1
+        assert shown("runtime_explain_seconds_count") == 4
+
+    held(scenario, One, metrics=metrics)
 
 
 def test_an_explanation_ends_where_its_deadline_does():

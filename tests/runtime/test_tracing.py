@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import queue
+from textwrap import dedent
+
+import grpc
 import httpx
+import numpy as np
 import pytest
 
+from protos.errors import Code
+from protos.messages import ModelInferRequest
+from protos.tensors import add_inputs
+from protos.v2 import SERVICE
 from tests.collector import Collector, said
-from tests.process import _ENVIRONMENT, Runtime
+from tests.process import _ENVIRONMENT, Runtime, until
 from tests.runtime.models import Times, put, tensor
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc")
@@ -47,3 +57,70 @@ def test_a_call_is_a_span_under_its_callers(tmp_path, monkeypatch):
     }
     assert bad.trace_id.hex() != TRACE
     assert said(bad.attributes)["rpc.grpc.status_code"] == 3
+
+
+SUMS = """
+    from mlserver import MLModel
+    from mlserver.types import InferenceResponse, ResponseOutput
+
+    class Model(MLModel):
+        async def predict_stream(self, payloads):
+            total = 0
+            async for payload in payloads:
+                total += payload.inputs[0].data[0]
+                if total < 0:
+                    raise ValueError("overdrawn")
+                output = ResponseOutput(name="y", shape=[1], datatype="FP64", data=[total])
+                yield InferenceResponse(model_name=self.name, outputs=[output])
+"""
+
+
+def asked(*values):
+    for value in values:
+        request = ModelInferRequest(model_name="sums")
+        add_inputs(request, {"x": np.array([value])}, raw=True)
+        yield request.SerializeToString()
+
+
+def test_a_stream_is_a_span_until_it_ends(tmp_path, monkeypatch):
+    pytest.importorskip("mlserver", reason="the extra mlserver is not installed; it ends at Python 3.12")
+    folder = tmp_path / "models" / "sums"
+    folder.mkdir(parents=True)
+    settings = {"implementation": "models.Model", "parameters": {"version": "3"}}
+    (folder / "model-settings.json").write_text(json.dumps(settings))
+    (folder / "models.py").write_text(dedent(SUMS))
+    with Collector() as collector:
+        monkeypatch.setitem(_ENVIRONMENT, "MLSERVER_TRACING_SERVER", collector.address)
+        with Runtime(tmp_path / "models", tmp_path / "said") as server:
+            with grpc.insecure_channel(server.address) as channel:
+                stream = channel.stream_stream(SERVICE + "ModelStreamInfer")
+                parent = [("traceparent", f"00-{TRACE}-{PARENT}-01")]
+                assert len(list(stream(asked(1.0, 2.0), metadata=parent, timeout=60))) == 2
+                failing = stream(asked(1.0, -2.0), timeout=60)
+                assert next(failing)
+                with pytest.raises(grpc.RpcError, match="overdrawn"):
+                    next(failing)
+                open_end: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+                left = stream(iter(open_end.get, None), timeout=60)
+                open_end.put(*asked(1.0))
+                assert next(left)
+                left.cancel()
+                open_end.put(None)
+                until(lambda: 'code="CANCELLED"' in httpx.get(f"http://{server.address}/metrics").text)
+            assert server.stop() == 0
+        spans = collector.spans()
+    assert {each.name for each in spans} == {"ModelStreamInfer"}
+    told = {said(each.attributes)["rpc.grpc.status_code"]: each for each in spans}
+    assert sorted(told) == [Code.OK, Code.CANCELLED, Code.INTERNAL]
+    good, bad = told[Code.OK], told[Code.INTERNAL]
+    assert (good.trace_id.hex(), good.parent_span_id.hex()) == (TRACE, PARENT)
+    assert said(good.attributes) == {
+        "model.name": "sums",
+        "model.version": "3",
+        "request.rows": 1,
+        "rpc.grpc.status_code": 0,
+        "stream.answers": 2,
+    }
+    assert said(bad.attributes)["stream.answers"] == 1
+    assert "overdrawn" in bad.status.message
+    assert not good.status.message

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from fastapi import HTTPException, Request
+from fastapi.responses import StreamingResponse
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.errors import InferenceError, ModelParametersMissing
@@ -54,7 +56,7 @@ class Doubles(_Hosted):
 
 
 class Special(Doubles):
-    """What only MLServer's own server understands: a header, a stream of two answers, an endpoint."""
+    """What only MLServer's own server understands: a header, a stream of two answers, endpoints."""
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         doubled = await super().predict(payload)
@@ -69,3 +71,26 @@ class Special(Doubles):
     @custom_handler(rest_path="/v2/special", rest_method="GET")  # type: ignore[untyped-decorator]
     async def special(self) -> dict[str, str]:
         return {"special": self.name}
+
+    @custom_handler(rest_path="/v2/special/sum")  # type: ignore[untyped-decorator]
+    async def total(self, values: list[float]) -> float:
+        return sum(values)
+
+    @custom_handler(rest_path="/v2/special/{place}", rest_method="GET")  # type: ignore[untyped-decorator]
+    def place(self, place: int, unit: str = "m", note: str | None = None) -> dict[str, Any]:
+        return {"place": place, "unit": unit, "note": note}
+
+    @custom_handler(rest_path="/v2/special/raw")  # type: ignore[untyped-decorator]
+    async def raw(self, request: Request) -> StreamingResponse:
+        body = await request.body()
+        told = {"x-told": request.headers.get("x-told", ""), "x-size": str(len(body))}
+        return StreamingResponse(iter([body, body]), 201, told, media_type="application/octet-stream")
+
+    @custom_handler(rest_path="/v2/special/fail")  # type: ignore[untyped-decorator]
+    async def fail(self, how: str) -> None:
+        match how:
+            case "refuse":
+                raise InferenceError("a wrong input")
+            case "status":
+                raise HTTPException(418, "a teapot")
+        raise KeyError(how)
