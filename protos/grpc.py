@@ -103,7 +103,7 @@ class GrpcApp:
     """The ASGI application that answers gRPC calls to `methods`; messages over `max_message` bytes are refused."""
 
     def __init__(self, methods: Methods, *, max_message: int = MAX_MESSAGE) -> None:
-        self._methods = methods
+        self.methods = methods
         self._max_message = max_message
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,7 +116,7 @@ class GrpcApp:
         rpc = Rpc(scope["headers"])
         reply = _Reply(send, rpc)
         try:
-            method = self._methods.get(scope["path"])
+            method = self.methods.get(scope["path"])
             if method is None:
                 raise Unimplemented(f"unknown method {scope['path']}")
             timeout = rpc.metadata.raw.get(b"grpc-timeout")

@@ -30,10 +30,12 @@ _BACKLOG = 1024  # connections that wait to be accepted
 
 
 def one_port(grpc: GrpcApp, rest: Asgi) -> Asgi:
-    """The application that answers gRPC and REST on the same port, told apart by their content type."""
+    """The application that answers gRPC and REST on the same port, told apart by path or content type."""
 
     def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> Awaitable[None]:
         if scope["type"] == "http":
+            if scope["path"] in grpc.methods:
+                return grpc(scope, receive, send)
             for name, value in scope["headers"]:
                 if name == b"content-type":
                     if value.startswith(b"application/grpc"):
