@@ -29,16 +29,19 @@ async def only_message(receive: Receive, encoding: bytes | None, most: int) -> b
     if event["type"] != "http.request":
         raise Disconnected
     body: bytes = event.get("body", b"")
+    rest: list[bytes] = []
     if event.get("more_body", False):
-        body = await _whole(body, receive, most)
-    size = len(body) - _PREFIX
-    if size < 0 or (length := _length(body, most)) > size:
-        if body:
-            raise InvalidArgument(f"the request ends {len(body)} bytes into a message")
+        await _gather(body, rest, receive, most)
+        if rest and len(body) < _PREFIX:
+            body, rest = b"".join([body, *rest]), []
+    if not body:
         raise InvalidArgument("a unary call carries exactly one message; this one carried none")
-    if length < size:
+    message = b"".join([body[_PREFIX:], *rest]) if rest else body[_PREFIX:]
+    if len(body) < _PREFIX or (length := _length(body, most)) > len(message):
+        raise InvalidArgument(f"the request ends {len(body[:_PREFIX]) + len(message)} bytes into a message")
+    if length < len(message):
         raise InvalidArgument("a unary call carries exactly one message; this one carried more")
-    return _decoded(body[0], body[_PREFIX:], encoding, most) if body[0] else body[_PREFIX:]
+    return _decoded(body[0], message, encoding, most) if body[0] else message
 
 
 async def messages(receive: Receive, encoding: bytes | None, most: int) -> AsyncIterator[bytes]:
@@ -61,22 +64,20 @@ async def messages(receive: Receive, encoding: bytes | None, most: int) -> Async
         yield _decoded(flag, message, encoding, most)
 
 
-async def _whole(body: bytes, receive: Receive, most: int) -> bytes:
-    """A body that has begun, whole. What is too long is refused before all of it has come."""
-    chunks, size = [body], len(body)
+async def _gather(body: bytes, rest: list[bytes], receive: Receive, most: int) -> None:
+    """Adds what comes after `body` to `rest`, to the end, or until it is too much for a message."""
+    size = len(body)
     while True:
         event = await receive()
         if event["type"] != "http.request":
             raise Disconnected
         if chunk := event.get("body", b""):
-            chunks.append(chunk)
+            rest.append(chunk)
             size += len(chunk)
-        if not event.get("more_body", False):
-            return body if len(chunks) == 1 else b"".join(chunks)
-        if len(body) >= _PREFIX:
-            _length(body, most)
-        if size > most + _PREFIX:
-            return b"".join(chunks)
+        if not event.get("more_body", False) or size > most + _PREFIX:
+            return
+        if len(rest) == 1 and len(body) >= _PREFIX:
+            _length(body, most)  # so long a message is not waited for
 
 
 def _length(buffer: bytes | bytearray, most: int) -> int:
