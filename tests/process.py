@@ -29,10 +29,11 @@ T = TypeVar("T")
 
 def until(condition: Callable[[], T], seconds: float = SECONDS) -> T:
     """The first value of `condition` that is true. Fails when there is none in time."""
-    end = time.monotonic() + seconds
+    start = time.monotonic()
     while not (value := condition()):
-        assert time.monotonic() < end, f"still {value!r} after {seconds:.0f} s"
-        time.sleep(0.01)
+        waited = time.monotonic() - start
+        assert waited < seconds, f"still {value!r} after {seconds:.0f} s"
+        time.sleep(max(0.01, waited / 20))  # to be asked takes time of whoever is waited for
     return value
 
 
@@ -111,10 +112,10 @@ class Process:
 
 
 class Router(Process):
-    """`croupier serve CONFIG`."""
+    """`croupier serve CONFIG`, as it is shipped."""
 
     def __init__(self, config: Path, folder: Path | None = None) -> None:
-        super().__init__("router", "serve", config, folder=folder or config.parent)
+        super().__init__("tests.shipped", "router", "serve", config, folder=folder or config.parent)
 
     @property
     def address(self) -> str:

@@ -16,11 +16,9 @@ from tests.process import until
 REQUESTS = 320
 
 
-@pytest.fixture
-def behind(tmp_path: Path):
-    folder = tmp_path / "echo"
-    folder.mkdir()
-    with hop.echo(folder) as target:
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory):
+    with hop.echo(tmp_path_factory.mktemp("echo")) as target:
         yield target
 
 

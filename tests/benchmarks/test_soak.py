@@ -37,7 +37,7 @@ def test_a_server_under_load_is_sampled_and_does_not_grow():
 
 
 def test_models_that_come_and_go_are_answered_and_leave_nothing():
-    seen = models(30, 6.0)
+    seen = models(30, 3.0)
     assert seen[-1].done > 30
     assert growth(seen, held) <= soak.MODELS_GROWTH
     assert growth(seen, lambda each: each.threads) <= 8

@@ -19,6 +19,7 @@ from protos.messages import ModelInferRequest
 from protos.tensors import add_inputs
 from protos.v2 import SERVICE as V2
 from router import AsyncClient, Client
+from router.__main__ import main
 from router.stores import open_store
 from tests.e2e.calls import ROWS, ask_rest, expect_answer, refusal
 from tests.e2e.conftest import ARMS
@@ -365,20 +366,13 @@ def test_no_request_is_logged_unless_asked_for(server):
 # -------------------------------------------------------------------------------------------------------- report
 
 
-def report(server, route, folder):
-    with Process("router", "report", route, "--server", server, folder=folder) as process:
-        return process.wait(), process.printed, process.complained
-
-
-def test_the_report_of_a_route(server, tmp_path):
+def test_the_report_of_a_route(server, tmp_path, capsys):
     """For a person, on the command line; a question that has no answer ends with a sentence and status 1."""
-    status, printed, _ = report(server.address, "multiply", tmp_path / "good")
-    assert status == 0
+    with Process("router", "report", "multiply", "--server", server.address, folder=tmp_path) as process:
+        assert process.wait() == 0
+        printed = process.printed
     assert printed.startswith("multiply: Thompson(")
     assert [line.split()[0] for line in printed.splitlines()[4 : 4 + len(ARMS)]] == list(ARMS)
-    status, _, complained = report(server.address, "nobody", tmp_path / "unknown")
-    assert status == 1
-    assert (
-        complained
-        == f"croupier: {server.address} answered: unknown route 'nobody'; there are: multiply, product, split\n"
-    )
+    assert main(["report", "nobody", "--server", server.address]) == 1
+    told = f"{server.address} answered: unknown route 'nobody'; there are: multiply, product, split"
+    assert capsys.readouterr().err == f"croupier: {told}\n"

@@ -21,28 +21,20 @@ ROUTE = "remote"
 GUARD = {"failures": 2, "seconds": 1.0, "longest_seconds": 2.0}
 
 
-@pytest.fixture
-def upstreams(models, tmp_path):
-    """A server for each model, by its name."""
-    folders = {name: tmp_path / "models" / name for name in FACTORS}
-    for name, folder in folders.items():
-        shutil.copytree(models / name, folder / name)
-    with (
-        Runtime(folders["double"], tmp_path / "double") as double,
-        Runtime(folders["triple"], tmp_path / "triple") as triple,
-    ):
-        yield {"double": double, "triple": triple}
+def serving(name, models, folder):
+    """A server of one model, which may be killed."""
+    shutil.copytree(models / name, folder / name / "models" / name)
+    return Runtime(folder / name / "models", folder / name)
 
 
-@pytest.fixture
-def client(upstreams, tmp_path):
-    arms = {name: {"model": name, "target": upstream.address} for name, upstream in upstreams.items()}
-    config = write_config(tmp_path, {ROUTE: {"arms": arms, "guard": GUARD}})
-    with Router(config, tmp_path / "router") as router, Client(router.address) as client:
-        yield client
-        client.close()
-        assert router.stop() == 0
-        assert "Traceback" not in router.complained, router.complained
+@pytest.fixture(scope="module")
+def steady(models, tmp_path_factory):
+    """The address of a server of all models, which stays."""
+    folder = tmp_path_factory.mktemp("steady")
+    for name in FACTORS:
+        shutil.copytree(models / name, folder / "models" / name)
+    with Runtime(folder / "models", folder) as runtime:
+        yield runtime.address
 
 
 def _says(client, sentence):
@@ -63,12 +55,30 @@ def allowed(client):
     return {arm.name for arm in client.describe(ROUTE).arms if arm.allowed}
 
 
-def test_a_dead_upstream_is_left_out_and_probed_back_in(upstreams, client, tmp_path):
-    seen = [ask(client) for _ in range(50)]
-    assert set(seen) == {"double", "triple"}
+def test_a_dead_upstream_is_left_out_and_probed_back_in(steady, models, tmp_path):
+    with serving("double", models, tmp_path) as double:
+        address = double.address
+        arms = {"double": {"model": "double", "target": address}, "triple": {"model": "triple", "target": steady}}
+        config = write_config(tmp_path, {ROUTE: {"arms": arms, "guard": GUARD}})
+        with Router(config, tmp_path / "router") as router, Client(router.address) as client:
+            seen = [ask(client) for _ in range(50)]
+            assert set(seen) == {"double", "triple"}
+            double.kill()
+            is_left_out(client, address)
+            port = int(address.rpartition(":")[2])
+            with Runtime(tmp_path / "double" / "models", tmp_path / "double again", port=port) as again:
+                assert again.address == address
+                until(lambda: ask(client) == "double")
+                assert allowed(client) == {"double", "triple"}
+                seen = [ask(client) for _ in range(50)]
+                assert set(seen) == {"double", "triple"}
+                client.close()
+                assert router.stop() == 0
+                assert "Traceback" not in router.complained, router.complained
 
-    address = upstreams["double"].address
-    upstreams["double"].kill()
+
+def is_left_out(client, address):
+    """The arm whose server, at this address, is away: after a few refusals it is only probed."""
     seen = []
 
     def left_out():
@@ -87,15 +97,6 @@ def test_a_dead_upstream_is_left_out_and_probed_back_in(upstreams, client, tmp_p
     seen = [ask(client) for _ in range(100)]
     assert seen.count("triple") >= 95
     assert all(each == "triple" or address in each.sentence for each in seen)
-
-    port = int(address.rpartition(":")[2])
-    models = tmp_path / "models" / "double"
-    with Runtime(models, tmp_path / "double again", port=port) as again:
-        assert again.address == address
-        until(lambda: ask(client) == "double")
-        assert allowed(client) == {"double", "triple"}
-        seen = [ask(client) for _ in range(50)]
-        assert set(seen) == {"double", "triple"}
 
 
 GONE = {"a": {"model": "a", "target": "127.0.0.1:1"}, "b": {"model": "b", "target": "127.0.0.1:2"}}
@@ -128,14 +129,12 @@ def spread(targets, **settings):
     return {ROUTE: {"arms": {"double": {"model": "double", "target": targets, **settings}}}}
 
 
-def test_a_server_that_is_killed_costs_the_calls_in_flight_and_no_more(models, tmp_path):
-    folder = tmp_path / "models"
-    shutil.copytree(models / "double", folder / "double")
-    with Runtime(folder, tmp_path / "a") as a, Runtime(folder, tmp_path / "b") as b:
-        config = write_config(tmp_path, spread([a.address, b.address]))
+def test_a_server_that_is_killed_costs_the_calls_in_flight_and_no_more(steady, models, tmp_path):
+    with serving("double", models, tmp_path) as mortal:
+        config = write_config(tmp_path, spread([mortal.address, steady]))
         with Router(config, tmp_path / "router") as router, Client(router.address) as client:
             seen = [ask(client) for _ in range(20)]
-            a.kill()  # with nothing in flight
+            mortal.kill()  # with nothing in flight
             seen += [ask(client) for _ in range(100)]
             assert set(seen) == {"double"}, [each for each in seen if each != "double"][:3]
 
@@ -184,10 +183,10 @@ def test_an_arm_over_mutual_tls_with_a_token_from_a_file(models, tmp_path):
             assert "very-secret" not in router.printed + router.complained
 
 
-def test_arms_of_every_kind_answer_together(upstreams, models, tmp_path):
+def test_arms_of_every_kind_answer_together(steady, models, tmp_path):
     arms = {
-        "grpc": {"model": "double", "target": upstreams["double"].address},
-        "rest": {"model": "triple", "url": f"http://{upstreams['triple'].address}"},
+        "grpc": {"model": "double", "target": steady},
+        "rest": {"model": "triple", "url": f"http://{steady}"},
         "local": {"model": "triple"},
         "all": {"ensemble": {"members": {"grpc": 2, "rest": 1, "local": 1}}},
     }

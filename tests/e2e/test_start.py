@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from router.__main__ import main
 from tests.process import Router, write_config
 
 
@@ -43,50 +42,39 @@ CONFIGS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def refusals(models, tmp_path_factory):
-    """File, exit status and standard error of a server that was started on each of the wrong configurations."""
-    root = tmp_path_factory.mktemp("wrong")
-    ended: dict[str, tuple[Path, int, str]] = {}
-    with ExitStack() as stack:
-        started = {}
-        for number, (what, (config, _)) in enumerate(CONFIGS.items()):
-            path = root / str(number) / "croupier.yaml"
-            if isinstance(config, str):
-                path.parent.mkdir()
-                path.write_text(config)
-            else:
-                settings: dict[str, Any] = dict(config)
-                if settings.get("models") == "MODELS":
-                    settings["models"] = str(models)
-                write_config(path.parent, **settings)
-            started[what] = path, stack.enter_context(Router(path))
-            if len(started) - len(ended) == 2:  # as many at a time as there are cores
-                wait(started, ended)
-        wait(started, ended)
-    return ended
-
-
-def wait(started, ended):
-    for what, (path, router) in started.items():
-        if what not in ended:
-            ended[what] = path, router.wait(), router.complained
+def written(what, models, folder):
+    """The file of a wrong configuration."""
+    config, _ = CONFIGS[what]
+    if isinstance(config, str):
+        path = folder / "croupier.yaml"
+        path.write_text(config)
+        return path
+    return write_config(folder, **config | ({"models": str(models)} if config.get("models") == "MODELS" else {}))
 
 
 @pytest.mark.parametrize("what", CONFIGS)
-def test_a_wrong_configuration(refusals, what):
+def test_a_wrong_configuration(models, tmp_path, capsys, caplog, what):
     """The server does not start, and says which key of which file is wrong."""
-    path, status, complained = refusals[what]
-    _, pattern = CONFIGS[what]
-    assert status == 1
-    assert "Traceback" not in complained
+    path, (_, pattern) = written(what, models, tmp_path), CONFIGS[what]
+    assert main(["serve", str(path)]) == 1
+    complained = capsys.readouterr().err
+    assert "Traceback" not in complained + caplog.text
     assert re.search(rf"^croupier: {path}: {pattern}", complained, re.MULTILINE), complained
 
 
-def test_a_configuration_that_is_not_there(tmp_path):
-    with Router(tmp_path / "nothing.yaml", tmp_path) as router:
+@pytest.mark.parametrize("what", ["not YAML", "a model that is garbage"])
+def test_a_process_with_a_wrong_configuration_ends(models, tmp_path, what):
+    path, (_, pattern) = written(what, models, tmp_path), CONFIGS[what]
+    with Router(path) as router:
         assert router.wait() == 1
-        assert router.complained.startswith(f"croupier: {tmp_path / 'nothing.yaml'}: cannot be read")
+        assert router.printed == ""
+        assert "Traceback" not in router.complained
+        assert re.search(rf"^croupier: {path}: {pattern}", router.complained, re.MULTILINE), router.complained
+
+
+def test_a_configuration_that_is_not_there(tmp_path, capsys):
+    assert main(["serve", str(tmp_path / "nothing.yaml")]) == 1
+    assert capsys.readouterr().err.startswith(f"croupier: {tmp_path / 'nothing.yaml'}: cannot be read")
 
 
 @pytest.mark.parametrize("which", ["listen", "admin"])

@@ -75,11 +75,11 @@ def test_who_is_slower_takes_the_lesson_of_the_faster():
     class Racing(MemoryStore):
         """Has another replica learn, from a longer log, right before this one writes down what it learnt."""
 
-        def put(self, kind, bodies, *, expected=None):
+        def put(self, kind, bodies, *, expected=None, events=()):
             if not store.documents(kind):
                 logged(store, ("a", 1.0), ("a", 1.0))
                 rows(store)
-            return store.put(kind, bodies, expected=expected)
+            return store.put(kind, bodies, expected=expected, events=events)
 
     racing = Racing()
     racing.log, racing.documents = store.log, store.documents  # type: ignore[method-assign]

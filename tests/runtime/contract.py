@@ -12,6 +12,8 @@ from protos.tensors import DATATYPES
 from runtime.model import Model, batched
 
 
+# Whoever loads a PyTorch model says so for the process; pytest forgets it from test to test.
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning")
 class ModelContract:
     """Checks a model with floating-point inputs and outputs whose first dimension counts rows."""
 
@@ -21,8 +23,21 @@ class ModelContract:
         """The model under test; `folder` is empty and its own."""
         raise NotImplementedError
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shared(cls, tmp_path_factory):
+        """One model for all tests that leave it open: to export and to load one takes longer than to ask it."""
+        model = cls().make(tmp_path_factory.mktemp("shared"))
+        yield model
+        model.close()
+
     @pytest.fixture
-    def model(self, tmp_path):
+    def model(self, shared):
+        return shared
+
+    @pytest.fixture
+    def own(self, tmp_path):
+        """A model for a test that closes it."""
         model = self.make(tmp_path)
         yield model
         model.close()
@@ -111,15 +126,15 @@ class ModelContract:
         for name, array in answers[0].items():
             np.testing.assert_array_equal(array, answers[1][name])
 
-    def test_it_may_be_closed_twice(self, model):
-        model.close()
-        model.close()
+    def test_it_may_be_closed_twice(self, own):
+        own.close()
+        own.close()
 
-    def test_a_closed_model_refuses(self, model, inputs):
+    def test_a_closed_model_refuses(self, own, inputs):
         given = inputs(1)
-        model.close()
+        own.close()
         with pytest.raises(Internal, match="the model is closed"):
-            model.run(given)
+            own.run(given)
 
 
 def _shifted(array: np.ndarray) -> np.ndarray:

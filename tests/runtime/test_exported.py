@@ -4,6 +4,8 @@ import gc
 import json
 import platform
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -18,11 +20,24 @@ from protos.tensors import DATATYPES
 from runtime.formats.compiled import _check_fit
 from runtime.formats.program import Program
 from runtime.warmup import warm_up
+from tests.process import ROOT
 from tests.runtime.contract import ModelContract
 from tests.runtime.models import MLP_BYTES, AsTuple, Both, InPlace, Minus, Mlp, load_from, put, save, tensor
 from tests.runtime.package import PAIR, X
 
 EXPORTED = "runtime.ExportedModel"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The folder of `Both`, compiled: by a process of its own, as all that a compiler needs stays where it was."""
+    if shutil.which("g++") is None:
+        pytest.skip("PyTorch compiles with g++, which is not here")
+    folder = tmp_path_factory.mktemp("compiled") / "m"
+    command = [sys.executable, "-m", "tests.runtime.package", str(folder)]
+    compiler = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    assert compiler.returncode == 0, compiler.stderr
+    return folder
 
 
 def exported(root, module, example=X, *, rows=None, **settings):
@@ -102,6 +117,10 @@ class TestCompiledPackage(ModelContract):
             self.holds = sum(each.file_size for each in archive.infolist() if each.filename.endswith(".so"))
         yield model
         model.close()
+
+    @pytest.fixture
+    def own(self, model):
+        return model
 
 
 def test_it_computes_what_the_module_does(tmp_path):

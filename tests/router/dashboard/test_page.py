@@ -323,6 +323,7 @@ def test_who_listens_to_the_page_is_told_what_things_are(page: Browser, size: tu
 def test_focus_outlives_a_refresh(page: Browser, fake: FakeAnswers):
     page.run("document.querySelector(arguments[0]).focus()", f"{arm('challenger')} button")
     fake.report.arms[1].decisions = 4321
+    page.hurry()
     page.reads("4,321 decisions")
     assert page.driver.switch_to.active_element.accessible_name == "Switch off arm challenger"
 
