@@ -1,7 +1,8 @@
 """What does a request cost? CPU time of the server's processes, ours beside MLServer's, in one run.
 
 Every server answers the same 102-byte V2 request with the same TorchScript MLP (20-64-64-1). The rounds are
-interleaved, so that a noisy machine is noisy for all; the least of the rounds is shown, beside the median.
+interleaved, so that a noisy machine is noisy for all; the least of the rounds is shown, beside the median. What one
+server adds to another is judged in each round by itself, and the median of the rounds counts.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ MESSAGE_BYTES = 102
 PEER = "mlserver"
 BOUNDS = {"runtime": 90.0, "router": 120.0}
 """CPU microseconds a request that we promise, the router's with its decisions, metrics and SQLite log."""
-FULL, FULL_ADDS = "full", 60.0
-"""The router with all that it can do for a request, and what that may add to the runtime."""
+RUNTIME, FULL, FULL_ADDS = "runtime", "full", 60.0
+"""The router with all that it can do for a request, and the microseconds that it may add to the runtime."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def our_runtime(folder: Path, python: Sequence[str] = PYTHON) -> Iterator[Target
     command = [*python, "-m", "runtime", "models", "--port", "0"]
     with server(command, folder / "log", folder=folder) as process:
         address = process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1]
-        yield Target("runtime", address, process)
+        yield Target(RUNTIME, address, process)
 
 
 @contextmanager
@@ -220,6 +221,7 @@ def measure(rounds: int, requests: int) -> dict[str, dict[str, float]]:
         name: {
             "cpu_us": min(figures),
             "cpu_us_median": statistics.median(figures),
+            "adds_us": statistics.median(ours - base for ours, base in zip(figures, cpu[RUNTIME], strict=True)),
             "requests_per_second": max(rates[name]),
             "one_at_a_time_ms": min(alone[name]) * 1e3,
         }
@@ -233,24 +235,25 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--json", action="store_true", help="print figures for a program")
     arguments = parser.parse_args()
-    figures = measure(1, 8_000) if arguments.quick else measure(3, 40_000)
-    bounds = BOUNDS | {FULL: figures["runtime"]["cpu_us"] + FULL_ADDS}
+    figures = measure(1, 8_000) if arguments.quick else measure(9, 16_000)
     if arguments.json:
         print(json.dumps(figures))
     else:
         print(
-            f"{'server':<10}{'CPU us/request':>16}{'median':>9}{'of MLServer':>13}"
-            f"{'requests/s':>12}{'alone':>10}{'promised':>11}"
+            f"{'server':<10}{'CPU us/request':>16}{'median':>9}{'adds':>8}{'of MLServer':>13}"
+            f"{'requests/s':>12}{'alone':>10}  promised"
         )
         for name, row in figures.items():
-            promised = f"<= {bounds[name]:.0f} us" if name in bounds else ""
+            promised = f"<= {BOUNDS[name]:.0f} us" if name in BOUNDS else ""
+            if name == FULL:
+                promised = f"adds <= {FULL_ADDS:.0f} us"
             print(
-                f"{name:<10}{row['cpu_us']:>16.1f}{row['cpu_us_median']:>9.1f}"
+                f"{name:<10}{row['cpu_us']:>16.1f}{row['cpu_us_median']:>9.1f}{row['adds_us']:>8.1f}"
                 f"{row['cpu_us'] / figures[PEER]['cpu_us']:>12.2f}x{row['requests_per_second']:>12,.0f}"
-                f"{row['one_at_a_time_ms']:>7.2f} ms{promised:>11}"
+                f"{row['one_at_a_time_ms']:>7.2f} ms  {promised}"
             )
         print(f"h2load -c4 -m8, {MESSAGE_BYTES}-byte request; alone: mean latency of one request at a time")
-    return any(figures[name]["cpu_us"] > bound for name, bound in bounds.items())
+    return figures[FULL]["adds_us"] > FULL_ADDS or any(figures[name]["cpu_us"] > most for name, most in BOUNDS.items())
 
 
 if __name__ == "__main__":
