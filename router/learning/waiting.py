@@ -27,8 +27,10 @@ class Queue:
     def take(self, most: int) -> Queue:
         """Takes what waits, in its order: of decisions and of what clients report `most` each, or one more batch."""
         taken, self.strict = Queue(strict=self.strict), []
-        while self.decisions and len(taken.decisions) < most:
-            taken.decisions.append(self.decisions.popleft())
+        if len(self.decisions) <= most:
+            taken.decisions, self.decisions = self.decisions, deque()
+        else:
+            taken.decisions.extend(self.decisions.popleft() for _ in range(most))
         reports = 0
         while self.feedback and reports < most:
             taken.feedback.append(self.feedback.popleft())
