@@ -153,7 +153,7 @@ def test_mean_regret_is_that_of_thompson_sampling() -> None:
     rng = np.random.default_rng(20)
     policy, draw, everyone = Thompson(), sampler("regret", ["a", "b", "c"]), np.ones(3, dtype=bool)
     regrets = []
-    for run in range(80):
+    for run in range(40):
         sums = np.zeros((3, policy.width))
         for round_, luck in enumerate(rng.random(1000)):
             p = policy.fit(sums)(None, everyone)
