@@ -9,6 +9,7 @@ BENCHMARKS = {
     "overhead": "What does a request cost?",
     "instructions": "Where does a request's time go?",
     "runtime": "What does serving a model cost beside MLServer and Triton?",
+    "gpu": "What does a GPU answer beside the bare model in a loop?",
     "overload": "What happens at three times the peak?",
     "soak": "Does it grow?",
     "conformance": "Does it answer as MLServer does?",

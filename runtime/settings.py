@@ -67,6 +67,7 @@ class FormatOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """`parameters.extra` of a model of one of our formats."""
 
     explain: ExplainOptions | bool | None = None
+    cuda_graphs: bool = False  # of a PyTorch model on a GPU: its launches are recorded once and replayed
 
     @property
     def explained(self) -> ExplainOptions | None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from protos.errors import CallError, FailedPrecondition, Internal
 from protos.tensors import DATATYPES
 from runtime.formats import compiled, exported_program
+from runtime.formats.gpu import on_gpu, wants_graphs
 from runtime.formats.program import Program
 from runtime.formats.pytorch import array_of, check_declared, device_of, reason, silence, tensor_of, use_threads
 from runtime.model import NOTHING, Arrays, Parameters, TensorSpec, batched
@@ -34,8 +35,9 @@ def load(settings: ModelSettings, folder: Path) -> ExportedModel:
     path = locate(folder, settings.uri, WELL_KNOWN)
     try:
         check_declared(settings)
+        graphs = wants_graphs(settings)
         device = device_of(settings)
-        return ExportedModel(_program(path, settings, device), settings, device)
+        return ExportedModel(_program(path, settings, device), settings, device, graphs=graphs)
     except FailedPrecondition as error:
         raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
 
@@ -45,7 +47,9 @@ class ExportedModel:
 
     reads_parameters = False
 
-    def __init__(self, program: Program, settings: ModelSettings, device: torch.device) -> None:
+    def __init__(
+        self, program: Program, settings: ModelSettings, device: torch.device, *, graphs: bool = False
+    ) -> None:
         self.name = settings.name
         self.version = settings.version
         self.platform = settings.platform or program.platform
@@ -57,11 +61,14 @@ class ExportedModel:
         self._positions = list(zip(names, program.output_positions(names), strict=True))
         self._run: Callable[[list[torch.Tensor]], Sequence[Any]] | None = program.run
         self._gradients = program.gradients
-        self._device = None if device.type == "cpu" else device
         self._writes = program.writes
         self._threads = settings.options.threads
         self._fewest = 0  # rows that the program takes; fewer are filled up
+        specs = {spec.name: spec for spec in settings.inputs}
+        self._gpu = on_gpu(self.name, self._on_tensors, [specs[name] for name in self._order], device, reason)
         self._try_out(settings)
+        if self._gpu is not None and graphs:
+            self._gpu.capture(settings.max_batch_size, self._fewest)
 
     def run(self, arrays: Arrays, parameters: Parameters = NOTHING) -> Arrays:
         """Runs the program. Raises Internal with what PyTorch says."""
@@ -89,15 +96,24 @@ class ExportedModel:
     def close(self) -> None:
         """Drops the program, and with it its memory."""
         self._run = self._gradients = None
-        if self._device is not None:
-            torch.cuda.empty_cache()
+        if self._gpu is not None:
+            self._gpu.close()
+            self._gpu = None
+
+    def _on_tensors(self, tensors: list[torch.Tensor]) -> Mapping[str, Any]:
+        if self._run is None:
+            raise Internal("the model is closed")
+        values = self._run(tensors)
+        return {name: values[position] for name, position in self._positions}
 
     def _answer(self, arrays: Arrays) -> Arrays:
         if self._run is None:
             raise Internal("the model is closed")
         use_threads(self._threads)
+        if self._gpu is not None:
+            return self._gpu.run(arrays)
         try:
-            values = self._run([tensor_of(arrays[name], self._device, writes=self._writes) for name in self._order])
+            values = self._run([tensor_of(arrays[name], None, writes=self._writes) for name in self._order])
         except Exception as error:
             raise Internal(reason(error)) from error
         return {name: array_of(name, values[position]) for name, position in self._positions}

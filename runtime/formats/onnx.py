@@ -18,7 +18,7 @@ from protos.tensors import DATATYPES
 from runtime.formats.onnx_weights import weights_of
 from runtime.model import NOTHING, Arrays, Parameters, TensorSpec
 from runtime.repository import locate
-from runtime.settings import FILE, ModelSettings
+from runtime.settings import FILE, FormatOptions, ModelSettings
 
 try:
     import onnxruntime
@@ -63,6 +63,8 @@ class OnnxModel:
     reads_parameters = False
 
     def __init__(self, path: Path, settings: ModelSettings) -> None:
+        if isinstance(settings.options, FormatOptions) and settings.options.cuda_graphs:
+            raise FailedPrecondition("parameters.extra.cuda_graphs: ONNX Runtime has none here; PyTorch's formats have")
         provider = _provider(settings.options.device)
         try:
             session = onnxruntime.InferenceSession(path, _options(settings.options.threads), providers=[provider])

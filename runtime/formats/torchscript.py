@@ -16,6 +16,7 @@ import torch
 
 from protos.errors import FailedPrecondition, Internal
 from runtime.formats import pytorch
+from runtime.formats.gpu import on_gpu, wants_graphs
 from runtime.formats.pytorch import array_of, bytes_of, check_declared, device_of, silence, tensor_of, use_threads
 from runtime.model import NOTHING, Arrays, Parameters
 from runtime.repository import locate
@@ -35,13 +36,14 @@ def load(settings: ModelSettings, folder: Path) -> TorchScriptModel:
     silence(r"`torch\.jit\.\w+` is deprecated")  # nothing that an operator could act on
     path = locate(folder, settings.uri, WELL_KNOWN)
     try:
+        graphs = wants_graphs(settings)
         device = device_of(settings)
         try:
             module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
         except Exception as error:
             raise FailedPrecondition(f"{path.name} is not a TorchScript archive: {_reason(error)}") from error
         model = TorchScriptModel(
-            _frozen(module), settings, device, thawed=module if settings.options.explained else None
+            _frozen(module), settings, device, graphs=graphs, thawed=module if settings.options.explained else None
         )
     except FailedPrecondition as error:
         raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
@@ -51,8 +53,8 @@ def load(settings: ModelSettings, folder: Path) -> TorchScriptModel:
 class TorchScriptModel:
     """A scripted or traced module on one device.
 
-    `thawed` is the module before it was frozen, for gradients: their runs are then no part of what the executor learns
-    from the others. The two share their weights.
+    With `graphs` its launches on a GPU are replayed. `thawed` is the module before it was frozen, for gradients: their
+    runs are then no part of what the executor learns from the others. The two share their weights.
     """
 
     reads_parameters = False
@@ -63,6 +65,7 @@ class TorchScriptModel:
         settings: ModelSettings,
         device: torch.device,
         *,
+        graphs: bool = False,
         thawed: torch.jit.ScriptModule | None = None,
     ) -> None:
         check_declared(settings)
@@ -79,21 +82,25 @@ class TorchScriptModel:
         self._forward: Callable[..., Any] | None = forward
         self.memory = bytes_of(_tensors(module))
         self._thawed = thawed
-        self._device = None if device.type == "cpu" else device
         self._writes = _writes_inputs(module)
         self._inference = torch.inference_mode()
         self._threads = settings.options.threads
+        specs = {spec.name: spec for spec in settings.inputs}
+        self._gpu = on_gpu(self.name, self._on_tensors, [specs[name] for name in self._order], device, _reason)
+        if self._gpu is not None and graphs:
+            use_threads(self._threads)
+            self._gpu.capture(settings.max_batch_size)
 
     def run(self, arrays: Arrays, parameters: Parameters = NOTHING) -> Arrays:
         """Runs `forward`. Raises Internal with what PyTorch says."""
         if self._forward is None:
             raise Internal("the model is closed")
         use_threads(self._threads)
+        if self._gpu is not None:
+            return self._gpu.run(arrays)
         try:
             with self._inference:
-                result = self._forward(
-                    *[tensor_of(arrays[name], self._device, writes=self._writes) for name in self._order]
-                )
+                result = self._forward(*[tensor_of(arrays[name], None, writes=self._writes) for name in self._order])
         except Exception as error:
             raise Internal(_reason(error)) from error
         return {name: array_of(name, value) for name, value in self._named(result).items()}
@@ -110,8 +117,14 @@ class TorchScriptModel:
     def close(self) -> None:
         """Drops the module, and with it its memory."""
         self._forward = self._thawed = None
-        if self._device is not None:
-            torch.cuda.empty_cache()
+        if self._gpu is not None:
+            self._gpu.close()
+            self._gpu = None
+
+    def _on_tensors(self, tensors: list[torch.Tensor]) -> Mapping[str, Any]:
+        if self._forward is None:
+            raise Internal("the model is closed")
+        return self._named(self._forward(*tensors))
 
     def _named(self, result: Any) -> Mapping[str, Any]:
         names = self._names

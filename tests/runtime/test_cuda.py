@@ -1,0 +1,476 @@
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protos.errors import FailedPrecondition, Internal
+from protos.tensors import DATATYPES
+from runtime.formats.cuda import Cuda
+from runtime.formats.gpu import OnGpu, Staging, buckets
+from runtime.model import TensorSpec
+from runtime.warmup import warm_up
+from tests.runtime.contract import ModelContract
+from tests.runtime.models import MLP_BYTES, Both, Choosy, InPlace, Mlp, load_from, put, tensor
+
+PLAIN = {"parameters": {"extra": {"device": "cuda"}}}
+GRAPHS = {"parameters": {"extra": {"device": "cuda", "cuda_graphs": "true"}}, "max_batch_size": 8}
+DENIED = "operation not permitted when stream is capturing"
+PAIRS = {"inputs": [tensor("x", "FP32", -1, 2)], "outputs": [tensor("y", "FP32", -1, 2)]}
+BOTH = {
+    "inputs": [tensor("a", "FP32", -1, 2), tensor("b", "FP32", -1, 2)],
+    "outputs": [tensor("sum", "FP32", -1, 2), tensor("difference", "FP32", -1, 2)],
+}
+
+
+class Pretended(Cuda):
+    """A queue on the CPU, with the interface of `Cuda`.
+
+    What is copied back is not there before the queue was waited for, and a graph reads and writes at fixed addresses.
+    """
+
+    def __init__(self, *, captures: bool = True) -> None:
+        self.device = torch.device("cpu")
+        self.captures = captures
+        self.inside = False
+        self.queued: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.host: list[torch.Tensor] = []
+        self.replays = 0
+        self.released = 0
+
+    def __enter__(self) -> None:
+        assert not self.inside
+        self.inside = True
+
+    def __exit__(self, *error) -> None:
+        for into, value in self.queued:
+            into.copy_(value)
+        self.queued.clear()
+        self.inside = False
+
+    def pinned(self, size: int) -> torch.Tensor:
+        self.host.append(torch.full((size,), 0x7F, dtype=torch.uint8))
+        return self.host[-1]
+
+    def copy(self, into: torch.Tensor, value: torch.Tensor) -> None:
+        assert self.inside
+        back = any(into.untyped_storage().data_ptr() == each.data_ptr() for each in self.host)
+        if back:
+            self.queued.append((into, value))
+        else:
+            into.copy_(value)
+
+    def capture(self, work):
+        assert self.inside
+        if not self.captures:
+            try:
+                raise RuntimeError(f"{DENIED}. This is advice.\nframe #0")
+            finally:
+                raise RuntimeError("the capture could not be ended")
+        outputs = work()
+
+        def replay() -> None:
+            assert self.inside
+            self.replays += 1
+            for name, value in work().items():
+                outputs[name].copy_(value)
+
+        return SimpleNamespace(replay=replay), outputs
+
+    def release(self) -> None:
+        self.released += 1
+
+
+@contextmanager
+def pretending(**how) -> Iterator[list[Pretended]]:
+    """Has models that are loaded meanwhile run as on a GPU, on the CPU; yields the queues that they got."""
+    made: list[Pretended] = []
+
+    def on_gpu(name, forward, inputs, device, reason):
+        made.append(Pretended(**how))
+        return OnGpu(name, forward, inputs, made[-1], reason)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("torchscript", "exported"):
+            patch.setattr(f"runtime.formats.{module}.device_of", lambda _: torch.device("cpu"))
+            patch.setattr(f"runtime.formats.{module}.on_gpu", on_gpu)
+        yield made
+
+
+def pretended(root, module, how=GRAPHS, **declared):
+    """A model with its queue, that runs as if it were on a GPU."""
+    put(root, "m", module, **declared, **how)
+    with pretending() as made:
+        model = load_from(root)
+    return model, made[0]
+
+
+class TestThroughPinnedMemory(ModelContract):
+    holds = MLP_BYTES
+
+    def make(self, folder):
+        return pretended(folder, Mlp(), PLAIN)[0]
+
+
+class TestReplayed(ModelContract):
+    holds = MLP_BYTES
+
+    def make(self, folder):
+        return pretended(folder, Mlp())[0]
+
+
+class TestReplayedWithTwoInputsAndOutputs(ModelContract):
+    def make(self, folder):
+        return pretended(folder, Both(), **BOTH)[0]
+
+
+class TestReplayedThoughItWritesToItsInputs(ModelContract):
+    def make(self, folder):
+        return pretended(folder, InPlace(), **PAIRS)[0]
+
+
+def exported(folder, how):
+    """The network as an exported program that takes two rows or more."""
+    put(folder, "m", None, **{"implementation": "runtime.ExportedModel", **how})
+    rows = torch.export.Dim("rows", min=2)
+    program = torch.export.export(Mlp().eval(), (torch.zeros(3, 4),), dynamic_shapes=({0: rows},))
+    torch.export.save(program, folder / "m" / "model.pt2")
+    return folder
+
+
+class TestReplayedExportedProgram(ModelContract):
+    holds = MLP_BYTES
+
+    def make(self, folder):
+        with pretending():
+            return load_from(exported(folder, GRAPHS))
+
+
+def test_a_graph_is_replayed_for_each_number_of_rows_up_to_the_most(tmp_path):
+    model, queue = pretended(tmp_path, Mlp())
+    for rows in range(9):
+        model.run({"x": np.ones((rows, 4), np.float32)})
+    assert queue.replays == 9
+    assert model.run({"x": np.ones((9, 4), np.float32)})["y"].shape == (9, 1)
+    assert queue.replays == 9
+
+
+def test_without_the_option_nothing_is_captured(tmp_path):
+    model, queue = pretended(tmp_path, Mlp(), PLAIN)
+    model.run({"x": np.ones((1, 4), np.float32)})
+    assert queue.replays == 0
+
+
+@given(st.integers(1, 5000))
+def test_a_bucket_is_less_than_twice_the_rows(most):
+    sizes = buckets(most)
+    assert sizes == sorted(set(sizes))
+    assert (sizes[0], sizes[-1]) == (1, most)
+    for rows in {1, most // 3 + 1, most}:
+        assert next(size for size in sizes if size >= rows) < 2 * rows
+
+
+SHAPES = st.lists(st.integers(0, 6), max_size=3).map(tuple)
+
+
+@given(st.lists(st.tuples(SHAPES, st.sampled_from([torch.float32, torch.bool, torch.bfloat16, torch.int64]))))
+def test_memory_for_transfers_grows_and_is_kept(asked):
+    sizes: list[int] = []
+
+    def allocate(size: int) -> torch.Tensor:
+        sizes.append(size)
+        return torch.empty(size, dtype=torch.uint8)
+
+    staging = Staging(allocate)
+    most = 0
+    for shape, dtype in asked:
+        held = staging.tensor(shape, dtype)
+        assert (held.shape, held.dtype) == (shape, dtype)
+        most = max(most, held.nbytes)
+    assert all(2 * a <= b for a, b in pairwise(sizes))
+    assert most <= (sizes or [0])[-1] < 2 * most + 1
+
+
+class Scaled:
+    """Forward of x [n, 3] FP32 and i [n] INT64: each row's sum times its i, and x again."""
+
+    inputs = (TensorSpec("x", "FP32", (-1, 3)), TensorSpec("i", "INT64", (-1,)))
+
+    def __call__(self, tensors):
+        x, i = tensors
+        if bool((i < 0).any()):
+            raise ValueError("negative")
+        return {"y": x.sum(dim=1) * i, "again": x}
+
+
+def said(error: Exception) -> str:
+    return str(error).partition(".")[0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(-1, 3)), min_size=1, max_size=12), st.booleans())
+def test_each_run_gets_its_own_answer_and_keeps_it(runs, graphs):
+    """Whatever ran before, whatever failed, whatever runs later in the same memory."""
+    on_gpu = OnGpu("m", Scaled(), Scaled.inputs, Pretended(), said)
+    if graphs:
+        on_gpu.capture(8)
+    answers = []
+    for number, (rows, i) in enumerate(runs):
+        x = np.full((rows, 3), number + 1, np.float32)
+        arrays = {"i": np.full(rows, i), "x": x}
+        if i < 0 and rows:
+            with pytest.raises(Internal, match="negative"):
+                on_gpu.run(arrays)
+        else:
+            answers.append((x, i, on_gpu.run(arrays)))
+    for x, i, answer in answers:
+        assert answer["y"].tolist() == (x.sum(axis=1) * i).tolist()
+        assert answer["again"].tolist() == x.tolist()
+
+
+def test_what_a_batch_is_filled_up_with_is_nobodys():
+    seen = []
+
+    def forward(tensors):
+        seen.append(tensors[0].clone())
+        return {"y": tensors[0]}
+
+    on_gpu = OnGpu("m", forward, [TensorSpec("x", "FP32", (-1, 1))], Pretended(), said)
+    on_gpu.capture(4)
+    on_gpu.run({"x": np.full((4, 1), 7, np.float32)})
+    on_gpu.run({"x": np.full((3, 1), 5, np.float32)})
+    assert seen[-1].flatten().tolist() == [5, 5, 5, 0]
+
+
+@pytest.mark.parametrize("datatype", sorted(set(DATATYPES) - {"BYTES"}))
+def test_every_datatype_but_bytes_is_replayed(tmp_path, datatype):
+    declared = {"inputs": [tensor("input", datatype, -1)], "outputs": [tensor("y", datatype, -1)]}
+    model, queue = pretended(tmp_path, torch.nn.Identity(), **declared)
+    x = np.array([0, 1, 1], DATATYPES[datatype])
+    y = model.run({"input": x})["y"]
+    assert (y.dtype, y.tolist(), queue.replays) == (x.dtype, x.tolist(), 1)
+
+
+@pytest.mark.parametrize(
+    "x", [np.ones((2, 3), np.float32), np.ones((2, 1), np.float32), np.ones((2, 4), ml_dtypes.bfloat16)]
+)
+def test_what_is_not_as_declared_is_for_the_model_to_refuse(tmp_path, x):
+    model, queue = pretended(tmp_path, Mlp())
+    with pytest.raises(Internal, match="RuntimeError: "):
+        model.run({"x": x})
+    assert queue.replays == 0
+
+
+def test_what_is_no_tensor_is_refused():
+    on_gpu = OnGpu("m", lambda _: {"y": 3}, [TensorSpec("x", "FP32", (-1, 1))], Pretended(), said)
+    with pytest.raises(Internal, match="output 'y' is int, not a tensor"):
+        on_gpu.run({"x": np.ones((1, 1), np.float32)})
+
+
+def test_a_model_that_cannot_be_captured_runs_without(tmp_path, caplog):
+    put(tmp_path, "m", Mlp(), **GRAPHS)
+    with pretending(captures=False), caplog.at_level(logging.WARNING):
+        model = load_from(tmp_path)
+    assert caplog.messages == [f"model 'm' runs without CUDA graphs: {DENIED}"]
+    x = np.random.default_rng(0).random((3, 4), np.float32)
+    with torch.no_grad():
+        np.testing.assert_array_equal(model.run({"x": x})["y"], Mlp()(torch.from_numpy(x)).numpy())
+
+
+def test_a_model_that_declares_rows_and_returns_one_is_not_captured(caplog):
+    """Its rows could not be told from the filling; warm-up then says what is wrong with it."""
+    forward = {"y": torch.zeros(1, 1)}
+    on_gpu = OnGpu("m", lambda _: forward, [TensorSpec("x", "FP32", (-1, 1))], Pretended(), said)
+    on_gpu.capture(4)
+    assert "output 'y' is no tensor of 4 rows" in caplog.text
+
+
+def test_a_closed_model_gives_its_memory_back(tmp_path):
+    model, queue = pretended(tmp_path, Mlp())
+    before = queue.released
+    model.close()
+    assert queue.released == before + 1
+    gc.collect()
+    assert not [each for each in gc.get_objects() if issubclass(type(each), OnGpu)]
+
+
+@pytest.mark.parametrize(
+    ("extra", "declared", "says"),
+    [
+        ({}, {}, "parameters.extra.cuda_graphs: the device is 'cpu'; set parameters.extra.device to cuda"),
+        ({"device": "cuda"}, {"inputs": [tensor("x", "FP32", 1, 4)]}, "'x' is FP32 [1, 4]; its first dimension must"),
+        ({"device": "cuda"}, {"outputs": [tensor("y", "FP32", 1)]}, "'y' is FP32 [1]; its first dimension must count"),
+        ({"device": "cuda:1"}, {"inputs": [tensor("x", "FP32", -1, -1)]}, "input 'x' is FP32 [-1, -1]; a graph has"),
+        ({"implementation": "runtime.ExportedModel"}, {}, "the device is 'cpu'"),
+    ],
+)
+def test_a_model_that_can_have_no_graph_is_refused_with_a_sentence(tmp_path, extra, declared, says):
+    if "implementation" in extra:
+        declared = {**declared, **extra}
+        (put(tmp_path, "m") / "model.pt2").write_bytes(b"")
+        extra = {}
+    put(tmp_path, "m", Mlp(), parameters={"extra": {"cuda_graphs": True, **extra}}, **declared)
+    with pytest.raises(FailedPrecondition) as refused:
+        load_from(tmp_path)
+    assert str(tmp_path / "m") in refused.value.message
+    assert says in refused.value.message
+
+
+def test_warm_up_runs_what_will_be_served(tmp_path):
+    model, queue = pretended(tmp_path, Mlp())
+    warm_up(model, max_rows=8)
+    assert queue.replays > 8
+
+
+def on_a_gpu(test):
+    """Marks a test, or a class of them, that needs one."""
+    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")(test))
+
+
+@on_a_gpu
+class TestOnAGpuThroughPinnedMemory(ModelContract):
+    holds = MLP_BYTES
+
+    def make(self, folder):
+        put(folder, "m", Mlp(), **PLAIN)
+        return load_from(folder)
+
+
+@on_a_gpu
+class TestOnAGpuReplayed(ModelContract):
+    holds = MLP_BYTES
+
+    def make(self, folder):
+        put(folder, "m", Mlp(), **GRAPHS)
+        return load_from(folder)
+
+
+@on_a_gpu
+class TestOnAGpuReplayedThoughItWritesToItsInputs(ModelContract):
+    def make(self, folder):
+        put(folder, "m", InPlace(), **PAIRS, **GRAPHS)
+        return load_from(folder)
+
+
+@on_a_gpu
+class TestOnAGpuReplayedExportedProgram(ModelContract):
+    holds = MLP_BYTES
+
+    def make(self, folder):
+        return load_from(exported(folder, GRAPHS))
+
+
+class Sequence(torch.nn.Module):
+    """y [n, 1] = a recurrent network of x [n, 10, 33], whose kernels cuDNN brings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cells = torch.nn.LSTM(33, 64, batch_first=True)
+        self.head = torch.nn.Linear(64, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        cells, _ = self.cells(x)
+        y: torch.Tensor = self.head(cells[:, -1])
+        return y
+
+
+NETWORKS = {
+    "mlp": (Mlp, {}),
+    "lstm": (Sequence, {"inputs": [tensor("x", "FP32", -1, 10, 33)]}),
+}
+
+
+def captured(model) -> bool:
+    return bool(model._gpu._buckets)
+
+
+@on_a_gpu
+@pytest.mark.parametrize("how", [PLAIN, GRAPHS])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_gpu_answers_as_the_cpu_does(tmp_path, network, how, caplog):
+    make, declared = NETWORKS[network]
+    put(tmp_path, "m", make(), **declared, **how)
+    model = load_from(tmp_path)
+    warm_up(model, max_rows=8)
+    assert captured(model) == (how is GRAPHS), caplog.text
+    rng = np.random.default_rng(0)
+    for rows in (1, 2, 3, 5, 8, 9, 100, 4, 0):
+        x = rng.random((rows, *model.inputs[0].shape[1:]), np.float32)
+        with torch.no_grad():
+            expected = make()(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(model.run({"x": x})["y"], expected, rtol=1e-3, atol=1e-4)
+    model.close()
+
+
+@on_a_gpu
+@pytest.mark.parametrize("how", [PLAIN, GRAPHS])
+def test_models_on_a_gpu_run_beside_each_other_and_beside_captures(tmp_path, how):
+    """More than there are streams, so that some share one."""
+    put(tmp_path, "m", Mlp(), **how)
+    x = np.random.default_rng(0).random((20, 4), np.float32)
+    with torch.no_grad():
+        expected = Mlp()(torch.from_numpy(x)).numpy()
+    kept: list = []
+
+    def work(number: int) -> None:
+        model = load_from(tmp_path)
+        for rows in (1, 3, 8, 20) * 5:
+            np.testing.assert_allclose(model.run({"x": x[:rows]})["y"], expected[:rows], rtol=1e-3, atol=1e-4)
+        assert captured(model) == (how is GRAPHS)
+        if number % 2:
+            model.close()
+        else:
+            kept.append(model)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(40)))
+    for model in kept:
+        model.run({"x": np.ones((3, 4), np.float32)})
+        model.close()
+
+
+@on_a_gpu
+def test_a_model_on_a_gpu_that_cannot_be_captured_runs_without(tmp_path, caplog):
+    """It asks for a value while it runs; and it leaves the next model's capture alone."""
+    put(tmp_path, "m", Choosy(), **PAIRS, **GRAPHS)
+    with caplog.at_level(logging.WARNING):
+        model = load_from(tmp_path)
+    assert "model 'm' runs without CUDA graphs: " in caplog.text
+    assert "captur" in caplog.messages[-1]
+    assert not captured(model)
+    assert model.run({"x": np.ones((3, 2), np.float32)})["y"].tolist() == [[2, 2]] * 3
+    with pytest.raises(Internal, match="too large"):
+        model.run({"x": np.full((3, 2), 2, np.float32)})
+    assert model.run({"x": np.ones((1, 2), np.float32)})["y"].tolist() == [[2, 2]]
+    put(tmp_path, "n", Mlp(), **GRAPHS)
+    assert captured(load_from(tmp_path, "n"))
+
+
+@on_a_gpu
+@pytest.mark.parametrize("how", [PLAIN, GRAPHS])
+def test_a_closed_model_gives_the_gpus_memory_back(tmp_path, how):
+    declared = {"inputs": [tensor("input", "INT64", -1)], "outputs": [tensor("y", "FP32", -1, 16)]}
+    put(tmp_path, "m", torch.nn.Embedding(1 << 20, 16), **declared, **how)
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    model = load_from(tmp_path)
+    warm_up(model, max_rows=8)
+    assert torch.cuda.memory_reserved() >= before + (1 << 26)
+    model.close()
+    del model
+    gc.collect()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before
