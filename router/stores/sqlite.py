@@ -89,11 +89,10 @@ class SQLiteStore:
 
     def commit(self, batch: Batch) -> list[bool]:
         ids = [decision.id for decision in batch.decisions] + [credit.outcome.decision for credit in batch.credits]
-        with self._transaction() as db:
-            ((known,),) = db.execute(_KNOWN, _ids(ids))
+        with self._transaction():
             entry = settle(
                 batch,
-                known=set(json.loads(known)),
+                known=self._known(ids),
                 values=self._values(batch),
                 stored=self._stored,
                 added=self._added(batch.writer),
@@ -199,6 +198,15 @@ class SQLiteStore:
             self._db.execute("PRAGMA synchronous = FULL")
         if mode != "wal":
             raise StoreError(f"The store {self._path} must be on a local disk: no write-ahead log can be kept there.")
+
+    def _known(self, ids: Sequence[str]) -> set[str]:
+        """Those of these decisions that are there."""
+        # Ids are ordered by time, so nearly all decisions are newer than what is there, and need not be looked for.
+        ((newest,),) = self._db.execute("SELECT coalesce(max(id), '') FROM decisions")
+        if not (old := [id for id in ids if id <= newest]):
+            return set()
+        ((known,),) = self._db.execute(_KNOWN, _ids(old))
+        return set(json.loads(known))
 
     def _values(self, batch: Batch) -> dict[Named, float]:
         """The outcomes of the decisions that credits name: only those that may be corrected need their values."""
