@@ -106,6 +106,39 @@ def readers(slots: Iterable[Slot]) -> list[tuple[str, Read]]:
     ]
 
 
+def sole_row(slots: Sequence[Slot]) -> Callable[[ModelInferRequest], tuple[float, ...] | None] | None:
+    """What reads all of these features in one look, where they are columns of one tensor, in their order.
+
+    It answers None for a request that needs a closer look: all but one row of fractions, raw, in the only tensor, none
+    of them missing or outlying. Most requests are such, and this takes half the time.
+    """
+    names = {slot.feature.tensor for slot in slots}
+    if len(names) != 1 or "" in names or any(slot.feature.levels or slot.feature.rows == "mean" for slot in slots):
+        return None
+    columns = [slot.column for slot in slots]
+    if columns != sorted(set(columns)):
+        return None
+    (name,), last = names, columns[-1]
+    formats = {datatype: (_unpacker(columns, _NUMBERS[datatype]), _NUMBERS[datatype].size) for datatype in _FRACTIONS}
+    least, greatest = _common(slots)
+
+    def read(request: ModelInferRequest) -> tuple[float, ...] | None:
+        tensors, buffers = request.inputs, request.raw_input_contents
+        if len(tensors) != 1 or len(buffers) != 1:
+            return None
+        tensor, buffer = tensors[0], buffers[0]
+        shape, told = tensor.shape[:], formats.get(tensor.datatype)
+        if told is None or tensor.name != name or len(shape) != 2 or shape[0] != 1 or shape[1] <= last:  # noqa: PLR2004
+            return None
+        unpack, size = told
+        if len(buffer) != size * shape[1]:
+            return None
+        row = unpack(buffer)
+        return row if least <= min(row) and max(row) <= greatest and not math.isnan(sum(row)) else None
+
+    return read
+
+
 def malformed(request: ModelInferRequest) -> NoReturn:
     """Raises InvalidArgument, with the words of whoever reads all of a request."""
     inputs_of(request)
@@ -124,8 +157,7 @@ def _of_row(group: list[Slot]) -> Read:
     places = [place for place, _ in targets]
     first, end = places[0], places[-1] + 1
     together = places == list(range(first, end))
-    # What lies between these is taken by all of them as it is, which is nearly every row.
-    least, greatest = (max(slot.feature.least for slot in group), min(slot.feature.greatest for slot in group))
+    least, greatest = _common(group)
     strict = next((slot for slot in group if slot.feature.rows == "one"), group[-1])
     widest = group[-1]
     last = widest.column
@@ -161,6 +193,11 @@ def _of_row(group: list[Slot]) -> Read:
             values[place] = finish(number)
 
     return read
+
+
+def _common(slots: Sequence[Slot]) -> tuple[float, float]:
+    """What lies between these is taken by all features as it is."""
+    return max(slot.feature.least for slot in slots), min(slot.feature.greatest for slot in slots)
 
 
 def _unpacker(columns: Sequence[int], told: _Format) -> Callable[[bytes], tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from protos.errors import InvalidArgument
 from protos.messages import InferParameter, ModelMetadataResponse
 from router.call import Call, Vector
 from router.config.context import Features, schema_of
-from router.context.columns import Slot, check_columns, malformed, readers
+from router.context.columns import Slot, check_columns, malformed, readers, sole_row
 from router.context.features import Value, finish_of, one_hot, plain
 from router.context.lookups import NO_TABLES, Tables
 
@@ -49,6 +49,7 @@ class Encoder:
         ]
         self._one_hot = [one_hot(feature) for feature in context.values()]
         self._has_words = any(self._one_hot)
+        self._in_one_look = sole_row(self._slots)
         self._from_tensors = readers(slot for slot in self._slots if slot.feature.tensor)
         self._from_elsewhere = _readers(slot for slot in self._slots if not slot.feature.tensor)
 
@@ -57,6 +58,8 @@ class Encoder:
 
         Raises InvalidArgument naming the feature and its source, and never what stood there.
         """
+        if self._in_one_look is not None and (row := self._in_one_look(call.request)) is not None:
+            return Context(row, row)
         values: list[Value] = [None] * len(self._slots)
         if self._from_tensors:
             request = call.request

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from bandits import LinUCB
@@ -129,6 +130,28 @@ def test_numbers_are_read_as_their_definition_says(
         assert made.values == made.numbers == tuple(expected)
         assert {type(number) for number in made.numbers} == {float}
         assert made.vector.tolist() == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    row=st.lists(st.floats(width=32) | st.floats(-2, 2, width=32), min_size=1, max_size=6),
+    context=st.lists(features(), min_size=1, max_size=4),
+    dtype=st.sampled_from(["<f4", "<f8"]),
+    name=st.sampled_from("xxxy"),
+)
+def test_a_row_of_numbers_that_is_read_in_one_look_is_read_as_any_other(
+    row: list[float], context: list[Feature], dtype: str, name: str
+):
+    at_once = [replace(each, tensor="x", rows="one", column=at) for at, each in enumerate(context)]
+    encoder = Encoder({f"f{at}": feature for at, feature in enumerate(at_once)})
+    assert encoder._in_one_look is not None
+    arrays = {name: np.array([row], dtype)}
+    expected = [oracle(feature, arrays) for feature in at_once]
+    if None in expected:
+        with pytest.raises(InvalidArgument, match=r"^context: f\d \("):
+            encoder(call(arrays))
+    else:
+        assert encoder(call(arrays)).numbers == tuple(expected)
 
 
 def test_two_features_may_read_one_column():
