@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from protos.errors import CallError, DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted
+from protos.errors import CallError, DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
 from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING, Arrays, Model, Parameters
 from runtime.worker import Worker
@@ -246,7 +246,8 @@ class Batcher:
         return answers
 
     def _failure(self, error: Exception) -> CallError:
-        if isinstance(error, InvalidArgument):  # the caller's fault, and said so by the model
+        # The caller's fault, or that of the device that the model runs on, and said so by the model.
+        if isinstance(error, InvalidArgument | ResourceExhausted | Unavailable):
             return error
         says = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
         _log.warning("model %r failed: %s", self._model.name, says, exc_info=_log.isEnabledFor(logging.DEBUG))

@@ -1,4 +1,4 @@
-"""What /metrics says about the GPUs that models lie on. Nothing, and at no cost, where there is none."""
+"""The GPUs that models lie on: what /metrics says about them, and those that are lost to this process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from prometheus_client.registry import Collector
 
 _PERCENT = 100.0
 
+lost: dict[str, str] = {}
+"""Devices that do nothing more for this process, and why. Only a process that is started anew can use them."""
+
 
 class Devices(Collector):
-    """The GPUs that PyTorch uses in this process, as a collector of a registry."""
+    """The GPUs that PyTorch uses in this process, as a collector of a registry. Nothing, at no cost, without one."""
 
     def collect(self) -> Iterator[Metric]:
         """Memory and use of each; those on which nothing lies are left alone, as asking would take memory there."""
@@ -29,10 +32,12 @@ class Devices(Collector):
             if not reserved:
                 continue
             labels = [f"cuda:{device}"]
-            free, there = torch.cuda.mem_get_info(device)
-            used.add_metric(labels, there - free)
-            total.add_metric(labels, there)
             ours.add_metric(labels, reserved)
-            with suppress(ImportError, RuntimeError):  # only nvidia-ml can tell, which need not be installed
+            # A GPU that is lost tells nothing, and nvidia-ml, which need not be installed, has errors of its own.
+            with suppress(Exception):
+                free, there = torch.cuda.mem_get_info(device)
+                used.add_metric(labels, there - free)
+                total.add_metric(labels, there)
+            with suppress(Exception):
                 busy.add_metric(labels, torch.cuda.utilization(device) / _PERCENT)
         yield from (used, total, ours, busy)

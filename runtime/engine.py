@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -16,20 +14,16 @@ from protos.errors import CallError, FailedPrecondition, NotFound, Unavailable
 from protos.grpc import Rpc
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from runtime import formats
-from runtime.batched import Batched
 from runtime.catalogue import Catalogue, Entry, Key, State, shown
-from runtime.chain import Chain
-from runtime.ensemble import Ensemble
+from runtime.ensemble import circle
+from runtime.loader import Loader, reason_of
 from runtime.metrics import Metrics, ModelMetrics
 from runtime.model import Model, SharedModel
-from runtime.prepare import Load, prepare
+from runtime.prepare import Load
 from runtime.repository import Found, Repository
 from runtime.served import Servable, Served
-from runtime.settings import ChainOptions, EnsembleOptions, ModelSettings
-from runtime.tensor_service import TensorService
-
-LOADERS = 2  # models loaded at a time: each takes a core, and twice its memory while the old one still serves
-ENSEMBLE_PLATFORM = "croupier_ensemble"
+from runtime.settings import ModelSettings
+from runtime.swap import Held, in_place, shared_model
 
 _log = logging.getLogger(__name__)
 
@@ -52,12 +46,11 @@ class Engine:
     ) -> None:
         self._repository = repository
         self._metrics = metrics
-        self._load_model = load
         self._catalogue = Catalogue()
         self.endpoints = self._catalogue.endpoints
         self._wanted: set[Key] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._loaders = ThreadPoolExecutor(LOADERS, "load")
+        self._loader = Loader(load, self._part, self.endpoints)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def infer(
@@ -124,9 +117,10 @@ class Engine:
     async def load(self, name: str, override: Override | None = None) -> None:
         """Loads what the repository has under a name, all versions; swaps those whose files changed, without a gap.
 
+        On a GPU the new one is tried out on the CPU, and loaded when the old one is gone, whose calls wait for that.
         `override` changes the settings of each version, until it is loaded without. Raises NotFound for an unknown
-        name, and FailedPrecondition when a version does not load: then the one that was served before goes on, and
-        the index says why.
+        name, and FailedPrecondition when a version does not load: then the one that was served before goes on, unless
+        it is gone already, and the index says why.
         """
         # A caller who leaves does not leave a model half loaded behind.
         await asyncio.shield(self._background(self._load(name, override=override)))
@@ -142,7 +136,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for key in self._catalogue.all():
             await self._retire(key)
-        self._loaders.shutdown(wait=False, cancel_futures=True)
+        self._loader.close()
 
     async def _load_each(self, models: dict[str, list[Found]]) -> list[Entry]:
         await asyncio.gather(*(self._load(*model) for model in models.items()), return_exceptions=True)
@@ -155,38 +149,40 @@ class Engine:
             if override is not None:
                 found = [replace(each, settings=each.settings and override(each.settings)) for each in found]
             gone = self._called(name) - {(each.name, each.version) for each in found}
-            failures = [reason for each in found if (reason := await self._load_version(each))]
-            for key in gone:
+            failures = [reason for each in found if (reason := await self._load_version(each, gone))]
+            for key in gone & self._called(name):
                 await self._retire(key)
             if not found:
                 raise NotFound(f"the repository has no model {shown(name)}")
             if failures:
                 raise FailedPrecondition("; ".join(failures))
 
-    async def _load_version(self, found: Found) -> str:
-        """Loads one version, and returns why it failed if it did."""
+    async def _load_version(self, found: Found, gone: set[Key]) -> str:
+        """Loads one version, perhaps in the place of one that is gone; returns why it failed if it did."""
         key = (found.name, found.version)
         serving = self._catalogue.exactly(key)
         if serving is None:
             self._catalogue.note(key, State.LOADING)
         try:
-            loaded = await self._loaded(found, serving)
+            loaded = await self._loaded(found, serving, gone)
         except Exception as error:  # noqa: BLE001 - whatever it is, the index tells it
-            reason = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
-            self._catalogue.note(key, State.READY if serving else State.UNAVAILABLE, reason)
+            reason = reason_of(error)
+            serves_on = self._catalogue.exactly(key) is not None
+            self._catalogue.note(key, State.READY if serves_on else State.UNAVAILABLE, reason)
             self._metrics.loads["failed"] += 1
-            if serving is None:
+            if not serves_on:
                 self._metrics.forget(*key)
             _log.warning("model %r was not loaded: %s", found.name, reason, exc_info=not isinstance(error, CallError))
             return reason
         self._metrics.loads["unchanged" if loaded is serving else "loaded"] += 1
+        replaced = self._catalogue.exactly(key)
         self._catalogue.put(key, loaded)
         self._catalogue.note(key, State.READY)
-        if serving is not None and serving is not loaded:
-            await serving.servable.close()
+        if replaced is not None and replaced is not loaded:
+            await replaced.close()
         return ""
 
-    async def _loaded(self, found: Found, serving: Served | None) -> Served:
+    async def _loaded(self, found: Found, serving: Served | None, gone: set[Key]) -> Served:
         """A version loaded; the one that is served, if it is that still. Raises whatever loading it does."""
         if found.settings is None:
             raise FailedPrecondition(found.reason)
@@ -196,14 +192,38 @@ class Engine:
             return serving
         started = perf_counter()
         metrics = self._metrics.of(found.name, found.version)
-        servable = await self._servable(found.settings, found.folder, metrics)
-        try:
-            self.endpoints.check(found.name, servable)  # and nobody has a turn until it is in service
-        except FailedPrecondition:
-            await servable.close()
-            raise
+        async with self._loader.turn:
+            old = self._making_way(found.settings, {(found.name, found.version)} if serving is not None else gone)
+            if old is not None:
+                servable = await self._swapped(old, found, found.settings, metrics)
+            else:
+                servable = await self._loader.servable(found.settings, found.folder, metrics)
         metrics.begins(servable.memory, perf_counter() - started)
         return Served(servable, metrics, fingerprint, found.settings)
+
+    def _making_way(self, settings: ModelSettings, keys: set[Key]) -> Key | None:
+        """Which of some versions that are served must go before this one is loaded."""
+        served = self._catalogue.all(settings.name).items()
+        return next((k for k, each in served if k in keys and in_place(each.settings.options, settings.options)), None)
+
+    async def _swapped(self, old: Key, found: Found, settings: ModelSettings, metrics: ModelMetrics) -> Servable:
+        """A version loaded in the place of one that is served. Raises whatever loading it does."""
+        await self._loader.rehearse(settings, found.folder)
+        key, replaced = (found.name, found.version), self._catalogue.take(old)
+        held = Held(replaced.servable, settings)
+        self._catalogue.put(key, replace(replaced, servable=held, metrics=metrics))
+        if old != key:
+            self._forget(old)
+        try:
+            await replaced.close()
+            await self._loader.release()
+            servable = await self._loader.servable(settings, found.folder, metrics)
+        except BaseException as error:
+            self._catalogue.take(key)
+            held.fails(reason_of(error))
+            raise
+        held.gives_way(servable)
+        return servable
 
     async def _load_parts(self, settings: ModelSettings) -> None:
         """Loads the models that an ensemble is made of, but those that are served. Raises FailedPrecondition."""
@@ -214,8 +234,8 @@ class Engine:
             if each.settings is not None:
                 parts.setdefault(each.name, set()).update(each.settings.options.parts)
         # Before any is loaded: two that wait for each other would wait for ever.
-        if circle := _circle(settings.name, parts):
-            raise FailedPrecondition(f"it would be made of itself: {' -> '.join(map(repr, circle))}")
+        if way := circle(settings.name, parts):
+            raise FailedPrecondition(f"it would be made of itself: {' -> '.join(map(repr, way))}")
         for name in settings.options.parts:
             if self._catalogue.get(name, "") is None:
                 try:
@@ -228,23 +248,7 @@ class Engine:
         served = self._catalogue.get(name, "")
         if served is None:
             raise Unavailable(f"{shown(name)}, which it is made of, is not loaded; load one of the two")
-        if not isinstance(served.servable, TensorService):
-            raise FailedPrecondition(f"{shown(name)} does not run on plain tensors, so nothing can be made of it")
-        return served.servable.model
-
-    async def _servable(self, settings: ModelSettings, folder: Path, metrics: ModelMetrics) -> Servable:
-        match settings.options:
-            case EnsembleOptions() as options:
-                return TensorService(Ensemble(options, self._part), settings, ENSEMBLE_PLATFORM, metrics)
-            case ChainOptions() as options:
-                return TensorService(Chain(options, self._part), settings, ENSEMBLE_PLATFORM, metrics)
-        loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._loaders, prepare, self._load_model, settings, folder)
-        model, seconds, explainer = prepared
-        if isinstance(model, Servable):
-            return model
-        batched = Batched(model, settings, metrics, seconds)
-        return TensorService(batched, settings, model.platform, metrics, explainer)
+        return shared_model(served.servable, name)
 
     async def _unload(self, name: str) -> None:
         async with self._lock(name):
@@ -263,7 +267,11 @@ class Engine:
         served = self._catalogue.take(key)
         self._wanted.discard(key)
         self._catalogue.note(key, State.UNLOADING)
-        await served.servable.close()
+        await served.close()
+        self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        self._wanted.discard(key)
         self._metrics.forget(*key)
         self._catalogue.note(key, State.UNAVAILABLE, "unloaded")
 
@@ -288,11 +296,3 @@ class Engine:
         # Its caller may have left; the index keeps what went wrong.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
-
-
-def _circle(name: str, parts: Mapping[str, set[str]], path: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """A way from a model back to itself through what it is made of; empty when there is none."""
-    if name in path:
-        return (*path[path.index(name) :], name)
-    ways = (_circle(part, parts, (*path, name)) for part in parts.get(name, ()))
-    return next(filter(None, ways), ())

@@ -114,6 +114,14 @@ def check_fed(inputs: tuple[TensorSpec, ...], given: Mapping[str, TensorSpec], k
             raise FailedPrecondition(f"{key}: it takes {spec.name!r} as {spec}; what comes is {found}")
 
 
+def circle(name: str, parts: Mapping[str, set[str]], path: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """A way from a model back to itself through what it is made of; empty when there is none."""
+    if name in path:
+        return (*path[path.index(name) :], name)
+    ways = (circle(part, parts, (*path, name)) for part in parts.get(name, ()))
+    return next(filter(None, ways), ())
+
+
 def _by_member(member: str, model: SharedModel, answer: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of a member under the names that a stacker takes them by."""
     if len(model.outputs) == 1:

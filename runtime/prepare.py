@@ -46,3 +46,25 @@ def prepare(load: Load[Loaded], settings: ModelSettings, folder: Path) -> Prepar
         if isinstance(error, CallError):
             raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
         raise
+
+
+def rehearse(load: Load[Model | Servable], settings: ModelSettings, folder: Path) -> None:
+    """Tries out on the CPU what is to be loaded on a GPU, and closes it, where its format can run there.
+
+    Blocks while it does. Raises FailedPrecondition naming what is wrong, and whatever else `load` raises.
+    """
+    from runtime.formats.rehearsal import on_cpu  # PyTorch: only where there is a GPU
+
+    there = on_cpu(settings, folder)
+    if there is None:
+        return
+    try:
+        model = prepare(load, there, folder).model
+    except FailedPrecondition as error:
+        raise FailedPrecondition(
+            f"{error.message}; so it was found on the CPU, where it is tried out before the one on "
+            f"{settings.options.gpu} is let go: if it runs on GPUs only, unload that first, or set "
+            f"parameters.extra.overlap"
+        ) from error
+    if not isinstance(model, Servable):
+        model.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -98,6 +99,15 @@ class Served:
         finally:
             metrics.in_flight -= 1
             metrics.answered(code, perf_counter() - started)
+
+    async def close(self) -> None:
+        """Answers the calls that it has, then lets go of memory and devices: all of that, though it be cancelled."""
+        closing = asyncio.ensure_future(self.servable.close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await closing
+            raise
 
     async def counted(
         self, answers: AsyncGenerator[ModelInferResponse, None], deadline: float | None

@@ -28,6 +28,7 @@ from protos.openapi import docs_routes
 from protos.rest import rest_app, v2_routes
 from protos.serve import Asgi, one_port
 from protos.v2 import v2_methods
+from runtime import devices
 from runtime.catalogue import State
 from runtime.endpoints import Endpoints
 from runtime.engine import Engine
@@ -58,7 +59,7 @@ class RuntimeService:
         self._stopping = True
 
     async def live(self) -> bool:
-        return True
+        return not devices.lost  # so that whoever watches starts the process anew
 
     async def ready(self) -> bool:
         return not self._stopping and self._engine.ready()

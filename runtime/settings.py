@@ -48,6 +48,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """How explanations are given: not at all, but by a model of one of our formats."""
         return None
 
+    @property
+    def gpu(self) -> str:
+        """The GPU that the model lies on, as "cuda:1"; empty for one on the CPU, and where only a user's code knows."""
+        return ""
+
 
 class ExplainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`parameters.extra.explain`: requests may ask why the model answered so, which runs it `steps` times and more."""
@@ -68,11 +73,18 @@ class FormatOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     explain: ExplainOptions | bool | None = None
     cuda_graphs: bool = False  # of a PyTorch model on a GPU: its launches are recorded once and replayed
+    overlap: bool = False  # a reload on a GPU may have the old and the new one there for a moment; then no call waits
 
     @property
     def explained(self) -> ExplainOptions | None:
         """How explanations are given, if they are."""
         return ExplainOptions() if self.explain is True else self.explain or None
+
+    @property
+    def gpu(self) -> str:
+        """The GPU that the model lies on, as "cuda:1"; empty for one on the CPU."""
+        kind, _, number = self.device.partition(":")
+        return f"cuda:{number or 0}" if kind == "cuda" else ""
 
 
 class EnsembleOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from protos.errors import FailedPrecondition
 from runtime.formats.program import Program, names_of
-from runtime.formats.pytorch import reason
+from runtime.formats.pytorch import load_error, reason
 
 FOLDER = "data/aotinductor/"  # of an archive, one folder in it for each model
 TORCH_VERSION = "torch_version"  # the key of the metadata under which `runtime.export` writes it; PyTorch does not
@@ -45,15 +45,15 @@ def load_compiled(path: Path, names: list[str], device: torch.device) -> Program
     models = sorted({name.removeprefix(FOLDER).split("/")[0] for name in names if name.startswith(FOLDER)})
     if len(models) != 1:
         raise FailedPrecondition(f"{path.name} holds the models {', '.join(map(repr, models))}; package each by itself")
-    _check_fit(path, device)
+    check_fit(path, device)
     try:
         # Not by `aoti_load_package`, which first tries out which instructions a C++ compiler here knows.
         index = -1 if device.type == "cpu" else device.index or 0
         loader = _aoti.AOTIModelPackageLoader(str(path), models[0], True, 1, index)
     except Exception as error:
         what = reason(error).partition(".so: ")
-        raise FailedPrecondition(
-            f"{path.name} does not load under PyTorch {torch.__version__}: {what[2] or what[0]}; {AGAIN}"
+        raise load_error(
+            f"{path.name} does not load under PyTorch {torch.__version__}: {what[2] or what[0]}; {AGAIN}", error
         ) from error
     inputs, outputs = (pytree.treespec_loads(spec) for spec in loader.get_call_spec())
     arguments, keywords = inputs.children()
@@ -67,7 +67,7 @@ def load_compiled(path: Path, names: list[str], device: torch.device) -> Program
     )
 
 
-def _check_fit(path: Path, device: torch.device) -> None:
+def check_fit(path: Path, device: torch.device) -> None:
     """Raises FailedPrecondition unless the package was compiled for such a machine, device and version."""
     told = _metadata(path)
     here = {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-_capturing = Lock()  # PyTorch captures one graph at a time: to begin one, it waits for all streams of the GPU
+_capturing = Lock()  # one at a time: before each, PyTorch waits for the whole GPU, which would spoil another
 _turns: dict[int, Lock] = {}  # by stream: PyTorch has 32 for a GPU, which further models share
 
 
@@ -55,7 +55,8 @@ class Cuda:
     def capture(self, work: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
         """A graph of what `work` queues, to be replayed within `with`, and the result, which each replay writes anew.
 
-        Belongs within `with`, too. Raises what PyTorch does where something cannot be captured.
+        Belongs within `with`, too. Raises what PyTorch does where something cannot be captured; then PyTorch 2.13 keeps
+        the memory that the graph had taken until the process ends (its pull request 190348).
         """
         graph = torch.cuda.CUDAGraph()
         # What other threads do on streams of their own is no part of it, and no harm to it.
@@ -68,4 +69,14 @@ class Cuda:
 
     def release(self) -> None:
         """Gives memory that no tensor and no graph holds back to the GPU."""
-        torch.cuda.empty_cache()
+        with _capturing:  # during which PyTorch may refuse to
+            torch.cuda.empty_cache()
+
+    def lost(self) -> bool:
+        """Whether the GPU does nothing more for this process, as after an illegal access. Not to be asked in `with`."""
+        with self._turn:
+            try:
+                self._stream.synchronize()  # an error of one run was told at its end; one that is told again stays
+            except RuntimeError:
+                return True
+        return False

@@ -61,12 +61,17 @@ class ExportedModel:
         self._positions = list(zip(names, program.output_positions(names), strict=True))
         self._run: Callable[[list[torch.Tensor]], Sequence[Any]] | None = program.run
         self._gradients = program.gradients
+        self._free = program.free
         self._writes = program.writes
         self._threads = settings.options.threads
         self._fewest = 0  # rows that the program takes; fewer are filled up
         specs = {spec.name: spec for spec in settings.inputs}
         self._gpu = on_gpu(self.name, self._on_tensors, [specs[name] for name in self._order], device, reason)
-        self._try_out(settings)
+        try:
+            self._try_out(settings)
+        except FailedPrecondition:
+            self.close()
+            raise
         if self._gpu is not None and graphs:
             self._gpu.capture(settings.max_batch_size, self._fewest)
 
@@ -96,6 +101,7 @@ class ExportedModel:
     def close(self) -> None:
         """Drops the program, and with it its memory."""
         self._run = self._gradients = None
+        self._free()
         if self._gpu is not None:
             self._gpu.close()
             self._gpu = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -15,11 +16,12 @@ from torch.export.passes import move_to_device_pass
 from torch.export.pt2_archive._package import load_pt2
 from torch.fx import GraphModule
 from torch.fx.graph import CodeGen
+from torch.nn import Module
 
 from protos.errors import FailedPrecondition
 from protos.tensors import datatype_of
 from runtime.formats.program import Program, names_of
-from runtime.formats.pytorch import array_of, bytes_of, reason
+from runtime.formats.pytorch import array_of, bytes_of, load_error, reason
 from runtime.model import TensorSpec
 
 FOLDER = "models/"  # of an archive
@@ -38,9 +40,10 @@ def load_exported(path: Path, specs: Sequence[TensorSpec], device: torch.device)
         (exported,) = load_pt2(str(path)).exported_programs.values()
         exported = move_to_device_pass(exported, device)
     except Exception as error:
-        raise FailedPrecondition(
+        raise load_error(
             f"{path.name} was exported by PyTorch {_version(path)}, and {torch.__version__} does not load it: "
-            f"{reason(error)}"
+            f"{reason(error)}",
+            error,
         ) from error
     inputs = _inputs(exported)
     module = _flat(exported, list(inputs.values()))
@@ -53,6 +56,7 @@ def load_exported(path: Path, specs: Sequence[TensorSpec], device: torch.device)
         platform=PLATFORM,
         memory=bytes_of([*module.parameters(), *module.buffers(), *_constants(exported)]),
         gradients=module.forward,
+        free=partial(_empty, list(module.modules())),
     )
     declared = {spec.name: spec for spec in specs}
     for name, value in zip(program.input_order(list(declared)), inputs.values(), strict=True):
@@ -82,6 +86,12 @@ def _flat(exported: ExportedProgram, inputs: Sequence[Tensor]) -> GraphModule:
     module.graph.set_codegen(CodeGen())
     module.recompile()
     return module
+
+
+def _empty(modules: Sequence[Module]) -> None:
+    """Drops their weights at once: such modules hold themselves, and would be there until Python looks for circles."""
+    for each in modules:
+        vars(each).clear()
 
 
 def _constants(exported: ExportedProgram) -> list[Tensor]:

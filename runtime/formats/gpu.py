@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protos.errors import CallError, FailedPrecondition, Internal
+from protos.errors import CallError, FailedPrecondition, Internal, ResourceExhausted, Unavailable
 from protos.tensors import DATATYPES
+from runtime import devices
 from runtime.formats.cuda import Cuda
-from runtime.formats.pytorch import array_of, tensor_of
+from runtime.formats.pytorch import array_of, is_full, tensor_of
 from runtime.model import Arrays, TensorSpec
 from runtime.settings import FormatOptions, ModelSettings
 
@@ -29,6 +30,8 @@ RUNS = 3  # before a capture: in the first ones PyTorch compiles, and its librar
 Forward = Callable[[list[Tensor]], Mapping[str, Any]]  # inputs in the order of their specs; outputs by name
 
 _log = logging.getLogger(__name__)
+
+_abandoned: list[OnGpu] = []  # closed on a GPU that was lost: to free pinned memory there would end the process
 
 
 def wants_graphs(settings: ModelSettings) -> bool:
@@ -104,9 +107,16 @@ class OnGpu:
         self._fetched = defaultdict[str, Staging](lambda: Staging(gpu.pinned))
         self._buckets: list[_Bucket] = []  # the smallest first
         self._inference = torch.inference_mode()
+        self._lost = ""  # why the GPU can be used no more
 
     def run(self, arrays: Arrays) -> Arrays:
-        """All outputs for all inputs, by name. Raises Internal with what PyTorch says."""
+        """All outputs for all inputs, by name.
+
+        Raises Internal with what PyTorch says, ResourceExhausted where the GPU has no memory left, and Unavailable,
+        from then on, once it does nothing more for this process.
+        """
+        if self._lost:
+            raise Unavailable(self._lost)
         try:
             with self._inference, self._gpu:
                 bucket = self._bucket(arrays)
@@ -115,7 +125,7 @@ class OnGpu:
         except CallError:
             raise
         except Exception as error:
-            raise Internal(self._reason(error)) from error
+            raise self._failure(error) from error
         return {name: array_of(name, value).copy() for name, value in fetched.items()}
 
     def capture(self, max_rows: int, fewest: int = 1) -> None:
@@ -136,6 +146,9 @@ class OnGpu:
 
     def close(self) -> None:
         """Gives graphs and memory back; it is not run again. May be called twice."""
+        if self._gpu.lost():
+            _abandoned.append(self)
+            return
         for held in (self._buckets, self._sent, self._fetched):
             held.clear()
         self._gpu.release()
@@ -176,6 +189,17 @@ class OnGpu:
         staged = self._fetched[name].tensor(value.shape, value.dtype)
         self._gpu.copy(staged, value)
         return staged
+
+    def _failure(self, error: Exception) -> CallError:
+        says = self._reason(error)
+        if self._gpu.lost():
+            self._lost = f"{self._gpu.device} does nothing more for this process, which must be started anew: {says}"
+            devices.lost[str(self._gpu.device)] = self._lost
+            _log.error("model %r: %s", self._name, self._lost)
+            return Unavailable(self._lost)
+        if is_full(error):
+            return ResourceExhausted(f"{self._gpu.device} has no memory left for this run: {says.partition('. ')[0]}")
+        return Internal(says)
 
     def _zeros(self, spec: TensorSpec, rows: int) -> Tensor:
         dtype = tensor_of(np.empty(0, DATATYPES[spec.datatype]), None, writes=False).dtype

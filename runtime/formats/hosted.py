@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from protos.errors import CallError, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted
-from protos.grpc import Rpc
+from protos.grpc import Header, Rpc
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from runtime.formats.custom_handlers import application, response_of
 from runtime.formats.loop_thread import LoopThread, through, until
@@ -35,7 +35,7 @@ from runtime.formats.mlserver_types import error_of, fill, headers_of, request_o
 from runtime.settings import FILE, ModelSettings
 
 T = TypeVar("T")
-Headers = list[tuple[str, str]]
+Headers = list[Header]
 
 _log = logging.getLogger(__name__)
 

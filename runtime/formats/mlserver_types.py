@@ -23,7 +23,7 @@ from protos.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from protos.grpc import Rpc
+from protos.grpc import Header, Rpc
 from protos.infer_json import parameters_of, tell
 from protos.messages import ModelInferRequest, ModelInferResponse
 from protos.tensors import BASE64, DATATYPES, add_outputs, inputs_of
@@ -130,7 +130,7 @@ def tell_of(message: Any, theirs: Any) -> None:
         tell(message.parameters, theirs.parameters.model_dump())
 
 
-def headers_of(answer: types.InferenceResponse) -> list[tuple[str, str]]:
+def headers_of(answer: types.InferenceResponse) -> list[Header]:
     """The headers that a model answers with. Raises Internal naming one that cannot be sent."""
     told = (answer.parameters and answer.parameters.headers) or {}
     headers = [(name.lower(), value) for name, value in told.items()]
@@ -139,7 +139,7 @@ def headers_of(answer: types.InferenceResponse) -> list[tuple[str, str]]:
             raise Internal(f"header {name!r} of the model: it is the server's to write")
         if not _NAME.fullmatch(name) or not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise Internal(f"header {name!r} of the model: it cannot be sent, being no word, or no plain ASCII text")
-    return headers
+    return [(name.encode(), value.encode()) for name, value in headers]
 
 
 def _array(output: types.ResponseOutput) -> NDArray[Any]:

@@ -25,6 +25,7 @@ class Program:
     platform: str
     memory: int = 0  # bytes that it holds
     gradients: Callable[..., Sequence[Any]] | None = None  # `run` with them, tensors one by one; not of compiled code
+    free: Callable[[], None] = lambda: None  # gives back what it holds; it is not run again
 
     def input_order(self, declared: list[str]) -> list[str]:
         """The declared inputs in the order of the program's: by name, where there is one that is declared.

@@ -6,6 +6,7 @@ Arrays become tensors and tensors arrays without a copy where they can.
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import warnings
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ _here = threading.local()  # PyTorch's number of threads, as it was set in this 
 # of 100 ms; frozen, they are walked no more. Before any model is loaded, as a frozen cycle is never freed.
 gc.freeze()
 
+_FULL = re.compile(r"CUDA (error: )?out of memory|CU\w+_STATUS_ALLOC_FAILED")
+
 
 def check_declared(settings: ModelSettings) -> None:
     """Raises FailedPrecondition unless inputs and outputs are declared, of datatypes that PyTorch has."""
@@ -37,7 +40,7 @@ def check_declared(settings: ModelSettings) -> None:
 
 
 def device_of(settings: ModelSettings) -> torch.device:
-    """The device that the settings name. Raises FailedPrecondition when it is none, or is not there."""
+    """The device that the settings name, a GPU by its number. Raises FailedPrecondition when it is not there."""
     where, name = "parameters.extra.device", settings.options.device
     try:
         device = torch.device(name)
@@ -48,7 +51,8 @@ def device_of(settings: ModelSettings) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise FailedPrecondition(f"{where}: {name!r} is not there; PyTorch sees {found} CUDA devices")
-    return device
+    # Without a number it would be whichever a thread used last.
+    return device if device.type == "cpu" else torch.device(device.type, device.index or 0)
 
 
 def use_threads(count: int) -> None:
@@ -93,6 +97,18 @@ def reason(error: Exception) -> str:
     """The first sentence of what PyTorch says, without the advice and the stack of C++ frames after it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[0].partition(". ")[0]
+
+
+def is_full(error: Exception) -> bool:
+    """Whether it says that a GPU has no memory left: a script's errors have lost their class."""
+    return _FULL.search(str(error)) is not None
+
+
+def load_error(sentence: str, error: Exception) -> FailedPrecondition:
+    """`sentence`, unless the GPU failed: then nothing need be wrong with the file."""
+    if is_full(error) or "CUDA error" in str(error):
+        return FailedPrecondition(f"it cannot be put on the GPU: {reason(error)}")
+    return FailedPrecondition(sentence)
 
 
 def silence(*messages: str) -> None:

@@ -17,7 +17,16 @@ import torch
 from protos.errors import FailedPrecondition, Internal
 from runtime.formats import pytorch
 from runtime.formats.gpu import on_gpu, wants_graphs
-from runtime.formats.pytorch import array_of, bytes_of, check_declared, device_of, silence, tensor_of, use_threads
+from runtime.formats.pytorch import (
+    array_of,
+    bytes_of,
+    check_declared,
+    device_of,
+    load_error,
+    silence,
+    tensor_of,
+    use_threads,
+)
 from runtime.model import NOTHING, Arrays, Parameters
 from runtime.repository import locate
 from runtime.settings import FILE, ModelSettings
@@ -41,7 +50,7 @@ def load(settings: ModelSettings, folder: Path) -> TorchScriptModel:
         try:
             module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
         except Exception as error:
-            raise FailedPrecondition(f"{path.name} is not a TorchScript archive: {_reason(error)}") from error
+            raise load_error(f"{path.name} is not a TorchScript archive: {_reason(error)}", error) from error
         model = TorchScriptModel(
             _frozen(module), settings, device, graphs=graphs, thawed=module if settings.options.explained else None
         )

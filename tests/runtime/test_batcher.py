@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protos.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted
+from protos.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
 from runtime import batcher as module
 from runtime.batcher import Batcher
 from runtime.metrics import ModelMetrics
@@ -181,17 +181,18 @@ def test_one_bad_call_does_not_spoil_the_others(quick, caplog):
     assert caplog.messages == ["model 'tender' failed: ValueError: negative"]
 
 
-def test_a_fault_that_a_model_finds_in_a_call_is_the_callers():
+@pytest.mark.parametrize("kind", [InvalidArgument, ResourceExhausted, Unavailable])
+def test_a_model_may_say_whose_fault_it_is(kind):
     class Strict(Fake):
         def run(self, arrays, parameters=NOTHING):
             if (arrays["x"] > 1).any():
-                raise InvalidArgument("input 'x' is too large")
+                raise kind("input 'x' is too large")
             return super().run(arrays)
 
     async def scenario():
         to = batcher(Strict())
         good, bad = submit(to, 1), submit(to, 2)
-        with pytest.raises(InvalidArgument, match="input 'x' is too large"):
+        with pytest.raises(kind, match="input 'x' is too large"):
             await bad
         assert (await good)["y"].item() == 3
 

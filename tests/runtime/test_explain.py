@@ -9,7 +9,6 @@ import sys
 import threading
 
 import grpc
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -32,6 +31,7 @@ from runtime.metrics import Metrics, ModelMetrics
 from runtime.prepare import prepare
 from runtime.repository import Repository
 from runtime.settings import ExplainOptions, FormatOptions
+from tests import plain_http
 from tests.process import ROOT, Runtime
 from tests.runtime.models import AsDict, Both, Centred, InPlace, Mlp, Times, Total, put, tensor
 from tests.runtime.test_engine import request, running
@@ -773,7 +773,7 @@ def test_an_explanation_over_grpc(server):
 def test_an_explanation_over_rest(server):
     x = {"name": "x", "datatype": "FP32", "shape": [2, 4], "data": [1, 2, 3, 4, 1, 1, 1, 1]}
     body = {"inputs": [x], "parameters": {"explain": True, "explain_target": "y", "explain_steps": 3}}
-    answer = httpx.post(f"http://{server.address}/v2/models/linear/infer", json=body).raise_for_status().json()
+    answer = plain_http.post(f"http://{server.address}/v2/models/linear/infer", json=body).raise_for_status().json()
     told = {each["name"]: np.reshape(each["data"], each["shape"]) for each in answer["outputs"]}
     np.testing.assert_allclose(told["explain.x"], [[0, 2, 6, 12], [0, 0, 0, 0]], atol=ROUNDING)
     np.testing.assert_allclose(told["explain.delta"], [0, 0], atol=ROUNDING)
@@ -782,6 +782,6 @@ def test_an_explanation_over_rest(server):
         "explain_target": "y[0]",
         "explain_steps": 3,
     }
-    refused = httpx.post(f"http://{server.address}/v2/models/plain/infer", json=body)
+    refused = plain_http.post(f"http://{server.address}/v2/models/plain/infer", json=body)
     assert refused.status_code == 422
     assert "'plain' gives no explanations" in refused.json()["error"]

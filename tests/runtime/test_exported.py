@@ -17,7 +17,7 @@ from torch.export import Dim
 
 from protos.errors import FailedPrecondition, Internal
 from protos.tensors import DATATYPES
-from runtime.formats.compiled import _check_fit
+from runtime.formats.compiled import check_fit
 from runtime.formats.program import Program
 from runtime.warmup import warm_up
 from tests.process import ROOT
@@ -366,7 +366,7 @@ def test_a_package_for_another_gpu_is_refused(compiled, tmp_path, monkeypatch):
     changes = {"AOTI_DEVICE_KEY": "cuda", "AOTI_COMPUTE_CAPABILITY": "90"}
     (path,) = (altered(compiled, tmp_path, with_metadata(**changes)) / "m").glob("*.pt2")
     with pytest.raises(FailedPrecondition, match="compiled for compute capability 90; this is compute capability 80"):
-        _check_fit(path, torch.device("cuda:0"))
+        check_fit(path, torch.device("cuda:0"))
 
 
 @pytest.mark.slow

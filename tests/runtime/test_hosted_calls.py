@@ -26,6 +26,7 @@ from runtime.metrics import Metrics
 from runtime.repository import Repository
 from runtime.server import RuntimeService
 from runtime.settings import FILE
+from tests import plain_http
 from tests.process import Runtime, until
 
 pytest.importorskip("mlserver", reason="the extra mlserver is not installed; it ends at Python 3.12")
@@ -120,7 +121,7 @@ def post(address, model, *, path="infer", datatype="BYTES", data=("a",), **heade
     tensor = {"name": "x", "datatype": datatype, "shape": [len(data)], "data": list(data)}
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     url = f"http://{address}/v2/models/{model}/{path}"
-    return httpx.post(url, json={"inputs": [tensor]}, headers=named, timeout=SECONDS)
+    return plain_http.post(url, json={"inputs": [tensor]}, headers=named, timeout=SECONDS)
 
 
 def by_grpc(address, asked, metadata=()):
@@ -146,7 +147,7 @@ def test_bytes_behind_the_json_stay_bytes(address):
     body = json.dumps({"inputs": [tensor]}).encode()
     headers = {"inference-header-content-length": str(len(body))}
     url = f"http://{address}/v2/models/tells/infer"
-    answered = httpx.post(url, content=body + raw, headers=headers, timeout=SECONDS)
+    answered = plain_http.post(url, content=body + raw, headers=headers, timeout=SECONDS)
     assert json.loads(answered.json()["outputs"][0]["data"][0])["kind"] == "bytes"
 
 
@@ -222,7 +223,7 @@ def test_a_stream_goes_both_ways(address):
 
 def test_a_reader_who_leaves_ends_the_stream(address):
     def cancelled():
-        told = httpx.get(f"http://{address}/metrics", timeout=SECONDS).text
+        told = plain_http.get(f"http://{address}/metrics", timeout=SECONDS).text
         found = re.search(r'^runtime_requests_total{code="CANCELLED",model="sums".*} (\d+)', told, re.MULTILINE)
         return int(found[1]) if found else 0
 

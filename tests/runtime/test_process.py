@@ -27,6 +27,7 @@ from protos.messages import (
 from protos.tensors import add_inputs, outputs_of
 from protos.v2 import SERVICE
 from runtime.__main__ import main
+from tests import plain_http
 from tests.process import _ENVIRONMENT, ROOT, Process, Runtime, until
 from tests.runtime.models import Mlp, Slow, Times, put, tensor
 
@@ -173,7 +174,7 @@ def test_metrics_name_models_of_the_repository_only(server, channel):
     infer(channel, "times", [[1, 2, 3, 4]])
     with pytest.raises(grpc.RpcError):
         infer(channel, "secret", [[1, 2, 3, 4]])
-    scraped = httpx.get(f"http://{server.address}/metrics")
+    scraped = plain_http.get(f"http://{server.address}/metrics")
     assert scraped.headers["content-type"].startswith("text/plain")
     assert 'runtime_requests_total{code="OK",model="times",version="10"}' in scraped.text
     assert "runtime_unknown_model_requests_total" in scraped.text
@@ -187,10 +188,10 @@ def test_each_protocol_may_have_a_port_of_its_own_and_answers_nowhere_else(repos
         http, rpc, metrics = welcome.groups()
         with grpc.insecure_channel(rpc) as channel:
             assert outputs_of(infer(channel, "times", [[1, 2, 3, 4]]))["y"].tolist() == [[10, 20, 30, 40]]
-        assert httpx.get(f"http://{http}/v2/models/times").status_code == 200
-        assert "runtime_requests_total" in httpx.get(f"http://{metrics}/metrics").text
+        assert plain_http.get(f"http://{http}/v2/models/times").status_code == 200
+        assert "runtime_requests_total" in plain_http.get(f"http://{metrics}/metrics").text
         for wrong in (f"{http}/metrics", f"{metrics}/v2", f"{rpc}/v2", f"{rpc}/metrics"):
-            assert httpx.get(f"http://{wrong}").status_code == 404
+            assert plain_http.get(f"http://{wrong}").status_code == 404
         for wrong in (http, metrics):
             with grpc.insecure_channel(wrong) as channel, pytest.raises(grpc.RpcError) as refused:
                 states(channel)
@@ -215,9 +216,9 @@ def test_settings_of_mlserver_are_obeyed(repository, tmp_path, monkeypatch):
         welcome = server.says(r"^serving no models on (\S+:\d+), REST; gRPC on \S+:\d+; metrics on (\S+:\d+); try: ")
         http, metrics = welcome.groups()
         for path in ("/v2", "/risk/v2"):
-            assert httpx.get(f"http://{http}{path}").json()["name"] == "ours"
-        assert httpx.get(f"http://{metrics}/numbers").status_code == 200
-        assert httpx.get(f"http://{metrics}/metrics").status_code == 404
+            assert plain_http.get(f"http://{http}{path}").json()["name"] == "ours"
+        assert plain_http.get(f"http://{metrics}/numbers").status_code == 200
+        assert plain_http.get(f"http://{metrics}/metrics").status_code == 404
         assert "kafka_enabled is not supported here" in server.complained
 
 
@@ -231,7 +232,7 @@ def test_settings_that_cannot_be_obeyed_are_a_sentence(tmp_path, capsys):
 
 
 def in_flight(address):
-    for line in httpx.get(f"http://{address}/metrics").text.splitlines():
+    for line in plain_http.get(f"http://{address}/metrics").text.splitlines():
         if line.startswith('runtime_requests_in_flight{model="slow"'):
             return float(line.split()[-1])
     return 0.0
@@ -249,7 +250,7 @@ def test_sigterm_under_load_fails_no_call(repository, tmp_path):
         return outputs_of(infer(channel, "slow", [400]))["y"].tolist()
 
     def by_rest(address):
-        with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://{address}", verify=False, timeout=60) as client:
             for _ in range(20):
                 assert client.get("/v2/models/times").status_code == 200
             together.wait()

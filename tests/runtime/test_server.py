@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from protos.errors import NotFound
 from runtime import __main__ as command
 from runtime import process
+from runtime.devices import lost
 from runtime.engine import Engine
 from runtime.metrics import Metrics
 from runtime.repository import Repository
@@ -39,6 +40,13 @@ def test_a_server_that_stops_is_live_and_not_ready(tmp_path, monkeypatch):
     monkeypatch.setattr(process, "serve", serve)
     assert command.main([str(tmp_path)]) == 0
     assert statuses == [[200, 200], [200, 503]]
+
+
+def test_a_server_that_has_lost_its_gpu_is_not_live(tmp_path, monkeypatch):
+    """So that whoever watches it starts it anew, which alone brings the GPU back."""
+    monkeypatch.setitem(lost, "cuda:0", "an illegal access")
+    service = RuntimeService(Engine(Repository(tmp_path), Metrics(CollectorRegistry())))
+    assert not asyncio.run(service.live())
 
 
 def test_the_server_says_who_it_is(tmp_path):

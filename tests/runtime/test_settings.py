@@ -55,6 +55,26 @@ def test_options_may_be_strings_as_seldon_writes_them(read):
     assert (settings.max_batch_size, settings.max_batch_time) == (8, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("extra", "gpu", "overlap"),
+    [
+        ({}, "", False),
+        ({"device": "cpu", "overlap": "true"}, "", True),
+        ({"device": "cuda"}, "cuda:0", False),
+        ({"device": "cuda:1", "overlap": True}, "cuda:1", True),
+    ],
+)
+def test_a_model_of_ours_says_on_which_gpu_it_lies(read, extra, gpu, overlap):
+    options = read({**PLAIN, "parameters": {"extra": extra}}).options
+    assert isinstance(options, FormatOptions)
+    assert (options.gpu, options.overlap) == (gpu, overlap)
+
+
+def test_of_a_users_class_nobody_else_knows_where_it_lies(read):
+    options = read({"implementation": "mine.Model", "parameters": {"extra": {"device": "cuda", "overlap": 3}}}).options
+    assert options.gpu == ""
+
+
 def test_nulls_are_as_good_as_nothing(read):
     parameters = dict.fromkeys(["uri", "version", "extra", "format"])
     settings = read({**PLAIN, "name": None, "max_batch_size": None, "max_batch_time": None, "parameters": parameters})

@@ -18,6 +18,7 @@ import pytest
 from protos.messages import ModelInferRequest, ModelInferResponse
 from protos.tensors import add_inputs, outputs_of
 from protos.v2 import SERVICE
+from tests import plain_http
 from tests.process import ROOT, Process, until
 from tests.runtime.models import Mlp, Times, put, tensor
 
@@ -120,7 +121,7 @@ def test_what_is_not_a_number_goes_in_and_out_by_grpc(channel, name, factor, raw
 
 def test_rest_is_answered_and_null_is_nan(server):
     x = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [[1, None], [3, 4]]}
-    answered = httpx.post(f"http://{server.http}/v2/models/times/infer", json={"inputs": [x]})
+    answered = plain_http.post(f"http://{server.http}/v2/models/times/infer", json={"inputs": [x]})
     (y,) = answered.raise_for_status().json()["outputs"]
     assert (y["name"], y["datatype"], y["shape"], y["data"]) == ("y", "FP32", [2, 2], [2, None, 6, 8])
 
@@ -147,7 +148,7 @@ def test_many_callers_in_mlservers_batches_each_get_their_own_rows(channel):
 )
 def test_what_is_wrong_is_said(server, tensor, says):
     x = {"name": "x", "datatype": "FP32", "shape": [1, 2], **tensor}
-    refused = httpx.post(f"http://{server.http}/v2/models/times/infer", json={"inputs": [x]})
+    refused = plain_http.post(f"http://{server.http}/v2/models/times/infer", json={"inputs": [x]})
     assert refused.status_code == 400
     assert says in refused.json()["error"]
 

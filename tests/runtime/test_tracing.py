@@ -7,7 +7,6 @@ import queue
 from textwrap import dedent
 
 import grpc
-import httpx
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from protos.errors import Code
 from protos.messages import ModelInferRequest
 from protos.tensors import add_inputs
 from protos.v2 import SERVICE
+from tests import plain_http
 from tests.collector import Collector, said
 from tests.process import _ENVIRONMENT, Runtime, until
 from tests.runtime.models import Times, put, tensor
@@ -34,8 +34,8 @@ def test_a_call_is_a_span_under_its_callers(tmp_path, monkeypatch):
             url = f"http://{server.address}/v2/models"
             x = {"name": "x", "datatype": "FP32", "shape": [2, 4], "data": [0] * 8}
             parent = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-            httpx.post(f"{url}/times/infer", json={"inputs": [x]}, headers=parent).raise_for_status()
-            assert httpx.post(f"{url}/times/infer", json={"inputs": [x | {"name": "z"}]}).status_code == 422
+            plain_http.post(f"{url}/times/infer", json={"inputs": [x]}, headers=parent).raise_for_status()
+            assert plain_http.post(f"{url}/times/infer", json={"inputs": [x | {"name": "z"}]}).status_code == 422
             assert server.stop() == 0
         good, bad = collector.spans()
     assert {said(each.resource.attributes)["service.name"] for each in collector.resources} == {"risk"}
@@ -106,7 +106,7 @@ def test_a_stream_is_a_span_until_it_ends(tmp_path, monkeypatch):
                 assert next(left)
                 left.cancel()
                 open_end.put(None)
-                until(lambda: 'code="CANCELLED"' in httpx.get(f"http://{server.address}/metrics").text)
+                until(lambda: 'code="CANCELLED"' in plain_http.get(f"http://{server.address}/metrics").text)
             assert server.stop() == 0
         spans = collector.spans()
     assert {each.name for each in spans} == {"ModelStreamInfer"}

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from protos.messages import RepositoryModelLoadRequest, RepositoryModelUnloadRequest
 from protos.tensors import outputs_of
 from runtime.__main__ import main
+from tests import plain_http
 from tests.process import ROOT, Runtime, until
 from tests.runtime.models import Slow, Times, put
 from tests.runtime.test_process import SLOW, TIMES, call, infer, states
@@ -69,7 +70,7 @@ def replaced(server, victim):
 
 
 def metric(server, name, **labels):
-    text = httpx.get(f"http://{server.address}/metrics").raise_for_status().text
+    text = plain_http.get(f"http://{server.address}/metrics").raise_for_status().text
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)

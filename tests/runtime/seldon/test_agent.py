@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
-import httpx
 import numpy as np
 import pytest
 
@@ -21,6 +20,7 @@ from protos.messages import (
 )
 from protos.tensors import add_inputs, outputs_of
 from protos.v2 import SERVICE
+from tests import plain_http
 from tests.process import Runtime, until
 from tests.runtime.models import Slow, Times, put, tensor
 from tests.runtime.seldon.agent import Agent, Sent
@@ -122,7 +122,9 @@ def ready(server):
 
 
 def metric(server, line):
-    found = [each for each in httpx.get(f"http://{server.address}/metrics").text.splitlines() if each.startswith(line)]
+    found = [
+        each for each in plain_http.get(f"http://{server.address}/metrics").text.splitlines() if each.startswith(line)
+    ]
     return float(found[0].split()[-1]) if found else 0.0
 
 
@@ -304,7 +306,7 @@ def test_a_generation_that_does_not_load_leaves_the_one_before(empty, tmp_path, 
         assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert factor(agent, "m") == 2
         assert ready(server) == {"m_1"}
-        assert 'model="m_2"' not in httpx.get(f"http://{server.address}/metrics").text
+        assert 'model="m_2"' not in plain_http.get(f"http://{server.address}/metrics").text
 
 
 def test_a_drain_answers_the_calls_in_flight_and_leaves_nothing(tmp_path, sources):
