@@ -80,7 +80,7 @@ class Run:
 def run(world: World, seed: int) -> Run:
     """One canary, looked at every `LOOK` calls, until it has ended or `CALLS` are over."""
     rng = np.random.default_rng(seed)
-    state = canary.begin("", 0.0)
+    state = canary.begin(0.0)
     watch = canary.watch(SETTINGS, GUARDRAILS, "champion", REWARD, state.since)
     sums: dict[tuple[str, str], Vector] = {}
     seen, twice, calls = np.zeros((2, 2)), 0, 0  # n and errors of each arm

@@ -396,7 +396,20 @@ class RouteReport(_message.Message):
         since: float
         def __init__(self, arm: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., share: _Optional[float] = ..., outcome: _Optional[str] = ..., since: _Optional[float] = ...) -> None: ...
     class AgainstChampion(_message.Message):
-        __slots__ = ("decisions", "earned", "champion", "gain", "total", "cost", "on_investment", "why", "warnings")
+        __slots__ = ("decisions", "earned", "champion", "gain", "total", "cost", "on_investment", "why", "warnings", "by_unit")
+        class ByUnit(_message.Message):
+            __slots__ = ("units", "design_effect", "champion", "gain", "total")
+            UNITS_FIELD_NUMBER: _ClassVar[int]
+            DESIGN_EFFECT_FIELD_NUMBER: _ClassVar[int]
+            CHAMPION_FIELD_NUMBER: _ClassVar[int]
+            GAIN_FIELD_NUMBER: _ClassVar[int]
+            TOTAL_FIELD_NUMBER: _ClassVar[int]
+            units: float
+            design_effect: float
+            champion: Estimate
+            gain: Estimate
+            total: Estimate
+            def __init__(self, units: _Optional[float] = ..., design_effect: _Optional[float] = ..., champion: _Optional[_Union[Estimate, _Mapping]] = ..., gain: _Optional[_Union[Estimate, _Mapping]] = ..., total: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
         DECISIONS_FIELD_NUMBER: _ClassVar[int]
         EARNED_FIELD_NUMBER: _ClassVar[int]
         CHAMPION_FIELD_NUMBER: _ClassVar[int]
@@ -406,6 +419,7 @@ class RouteReport(_message.Message):
         ON_INVESTMENT_FIELD_NUMBER: _ClassVar[int]
         WHY_FIELD_NUMBER: _ClassVar[int]
         WARNINGS_FIELD_NUMBER: _ClassVar[int]
+        BY_UNIT_FIELD_NUMBER: _ClassVar[int]
         decisions: float
         earned: float
         champion: Estimate
@@ -415,7 +429,8 @@ class RouteReport(_message.Message):
         on_investment: float
         why: str
         warnings: _containers.RepeatedScalarFieldContainer[str]
-        def __init__(self, decisions: _Optional[float] = ..., earned: _Optional[float] = ..., champion: _Optional[_Union[Estimate, _Mapping]] = ..., gain: _Optional[_Union[Estimate, _Mapping]] = ..., total: _Optional[_Union[Estimate, _Mapping]] = ..., cost: _Optional[float] = ..., on_investment: _Optional[float] = ..., why: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+        by_unit: RouteReport.AgainstChampion.ByUnit
+        def __init__(self, decisions: _Optional[float] = ..., earned: _Optional[float] = ..., champion: _Optional[_Union[Estimate, _Mapping]] = ..., gain: _Optional[_Union[Estimate, _Mapping]] = ..., total: _Optional[_Union[Estimate, _Mapping]] = ..., cost: _Optional[float] = ..., on_investment: _Optional[float] = ..., why: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., by_unit: _Optional[_Union[RouteReport.AgainstChampion.ByUnit, _Mapping]] = ...) -> None: ...
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]

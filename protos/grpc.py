@@ -25,6 +25,7 @@ from protos.framing import Disconnected, Receive, frame, messages, only_message
 
 Scope = Mapping[str, Any]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]  # a name, in lower case, and a value: as they travel
 
 MAX_MESSAGE = 64 * 1024 * 1024
 
@@ -53,7 +54,7 @@ class Metadata(Mapping[str, str]):
 
     __slots__ = ("raw",)
 
-    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(self, headers: Iterable[Header]) -> None:
         self.raw = dict(headers)
 
     def __getitem__(self, name: str) -> str:
@@ -76,12 +77,10 @@ class Rpc:
 
     __slots__ = ("deadline", "metadata", "rest", "trailing")
 
-    def __init__(
-        self, headers: Iterable[tuple[bytes, bytes]], deadline: float | None = None, *, rest: bool = False
-    ) -> None:
+    def __init__(self, headers: Iterable[Header], deadline: float | None = None, *, rest: bool = False) -> None:
         self.metadata = Metadata(headers)
         self.deadline = deadline  # on the event loop's clock; None: the caller waits for ever
-        self.trailing: list[tuple[str, str]] = []
+        self.trailing: list[Header] = []
         self.rest = rest  # it came by REST, and not by gRPC
 
 
@@ -138,7 +137,6 @@ class GrpcApp:
             await reply.fail(error)
         except Exception:  # noqa: BLE001 - a handler may raise anything
             _log.exception("%s failed", scope["path"])
-            rpc.trailing.clear()  # it may be what could not be sent
             await reply.fail(Internal("internal error; the server's log has the traceback"))
 
     async def _answer(self, method: Unary | Stream, receive: Receive, rpc: Rpc, reply: _Reply) -> None:
@@ -150,7 +148,7 @@ class GrpcApp:
         async with aclosing(method.handler(messages(receive, encoding, most), rpc)) as answers:
             async for answer in answers:
                 await reply.each(answer)
-        await reply.end(_trailers(rpc))
+        await reply.end([_OK, *rpc.trailing])
 
 
 async def refuse(error: CallError, send: Send) -> None:
@@ -175,7 +173,7 @@ class _Reply:
 
     async def only(self, message: bytes) -> None:
         """The whole response of a unary call."""
-        trailers = _trailers(self._rpc)
+        trailers = [_OK, *self._rpc.trailing]
         self._started = self._ended = True
         send = self._server
         try:
@@ -189,7 +187,7 @@ class _Reply:
         """One message of a streaming call."""
         await self._send({"type": "http.response.body", "body": frame(message), "more_body": True})
 
-    async def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
+    async def end(self, trailers: list[Header]) -> None:
         if not self._started:
             await self.start()
         self._ended = True
@@ -201,9 +199,8 @@ class _Reply:
         if self._ended:
             return
         status = (b"grpc-status", str(int(error.code)).encode())
-        _, *metadata = _trailers(self._rpc)
         with suppress(Disconnected):
-            await self.end([status, (b"grpc-message", encode_message(error.message)), *metadata])
+            await self.end([status, (b"grpc-message", encode_message(error.message)), *self._rpc.trailing])
 
     async def _send(self, *events: Mapping[str, Any]) -> None:
         """Raises Disconnected, where ASGI has the server raise OSError."""
@@ -221,13 +218,6 @@ def parse_timeout(value: bytes) -> float:
     if unit not in _SECONDS or not (digits.isascii() and digits.isdigit() and len(digits) <= _TIMEOUT_DIGITS):
         raise InvalidArgument(f"grpc-timeout {text!r} is not up to eight digits and one of H, M, S, m, u, n")
     return int(digits) * _SECONDS[unit]
-
-
-def _trailers(rpc: Rpc) -> list[tuple[bytes, bytes]]:
-    trailing = rpc.trailing
-    return (
-        [_OK, *[(name.encode("latin-1"), value.encode("latin-1")) for name, value in trailing]] if trailing else [_OK]
-    )
 
 
 def encode_message(text: str) -> bytes:

@@ -244,8 +244,7 @@ async def _only(asked: bytes) -> AsyncIterator[bytes]:
 
 
 def _with_headers(response: Response, rpc: Rpc) -> Response:
-    for name, value in rpc.trailing:
-        response.headers.append(name, value)
+    response.raw_headers += rpc.trailing
     return response
 
 

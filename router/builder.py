@@ -18,10 +18,9 @@ from router.context.encoder import Encoder
 from router.context.lookups import Lookups
 from router.context.rules import Rules, check_rules
 from router.errors import ConfigError
-from router.layers.metrics import measured
 from router.layers.shadow import Shadows
 from router.learning.learner import Learner
-from router.metrics import Metrics
+from router.metrics import ArmMetrics, Metrics
 from router.route import Arm, Route, Routes, drawn_ever, permitted
 from router.safety.guard import Guard
 from router.safety.tally import Tally
@@ -79,7 +78,7 @@ class Builder:
             reads_context=policy.features > 0,
             draw=sampler(settings.salt or name, names),
             guard=guard,
-            log=self._learner,
+            log=self._learner.journal,
             new_id=self._new_id,
             changed=self._routes.guard_changed,
             fitted=fitted,
@@ -132,7 +131,7 @@ class Builder:
             upstream = await self._connections.upstream(settings.arms[name], settings.arms)
         except CallError as error:
             raise ConfigError(f"{self._path}: routes.{route}.arms.{name}: {error}") from None
-        return Arm(name, upstream, measured(self._metrics, route, name)(upstream), Stamp(route, name))
+        return Arm(name, upstream, Stamp(route, name), ArmMetrics(self._metrics, route, name))
 
     async def _check_inputs(self, route: str, arms: tuple[Arm, ...], context: Features) -> None:
         told = {}

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from protos.grpc import Header
 from protos.messages import ModelInferRequest
 
 Vector: TypeAlias = NDArray[np.float64]
@@ -31,7 +32,7 @@ class Reply(msgspec.Struct, gc=False):
     """An answer: a serialized ModelInferResponse, and what goes into the trailing metadata."""
 
     body: bytes
-    metadata: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    metadata: list[Header] = msgspec.field(default_factory=list)
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
@@ -145,4 +146,3 @@ class Batch:
     writer: str = ""  # whose `adds` these are; empty: they are added however often they are sent
     number: int = 0  # of this writer's adds, which grows: those with a number that was added already are left out
     fits: Sequence[Fit] = ()  # those that the decisions name
-    events: Sequence[Event] = ()

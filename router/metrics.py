@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
+from protos.errors import Code
 from protos.metrics import Counts, Histograms
 
 BUCKETS = (
@@ -75,3 +76,22 @@ class Metrics:
             registry=registry,
         )
         self.reloads = Counter("croupier_reloads", "Configurations read, by outcome.", ("outcome",), registry=registry)
+
+
+class ArmMetrics:
+    """What the calls to one arm of a route come to, as Prometheus sees it: their time, and how they ended."""
+
+    __slots__ = ("_labels", "_ok", "_requests", "_seconds")
+
+    def __init__(self, metrics: Metrics, route: str, arm: str) -> None:
+        self._labels = route, arm
+        self._requests = metrics.requests
+        self._seconds = metrics.seconds.labels(route, arm)
+        self._ok = self._requests.labels(route, arm, Code.OK.name)
+        self._requests.labels(route, arm, Code.INTERNAL.name)  # 0 until then, so that its rate is one from the first
+
+    def answered(self, code: Code, seconds: float) -> None:
+        """A call has ended with this status, after so many seconds."""
+        self._seconds.observe(seconds)
+        count = self._ok if code is Code.OK else self._requests.labels(*self._labels, code.name)
+        count.value += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,7 +12,7 @@ import msgspec
 import numpy as np
 
 from bandits import Draw, Fitted, Mask, Policy
-from protos.errors import CallError, DeadlineExceeded, Fault, ResourceExhausted
+from protos.errors import CallError, Code, DeadlineExceeded, Fault, ResourceExhausted
 from router.call import Call, Decision, Handler, Reply, Vector
 from router.config import Route as Settings
 from router.context.encoder import Context, Encoder
@@ -21,15 +20,17 @@ from router.context.lookups import Lookups
 from router.context.rules import Rules
 from router.errors import NoArmAllowed
 from router.layers.shadow import Shadows
+from router.metrics import ArmMetrics
 from router.safety.guard import Guard
 from router.safety.guardrails import Watch
 from router.safety.tally import Tally
 from router.scoring import prediction_of
-from router.stamp import Stamp, trailing
+from router.stamp import Stamp
 from router.upstreams import Upstream
 from router.wire import SELDON_ROUTE
 
 NOTHING_KNOWN = Context()
+_SELDON_ROUTE = SELDON_ROUTE.encode()
 
 
 class DecisionLog(Protocol):
@@ -44,12 +45,12 @@ class DecisionLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """An alternative: its name, who answers for it, that answer wrapped in the layers, and what is put on it."""
+    """An alternative: its name, who answers for it, what is put on its answers, and what counts them."""
 
     name: str
     upstream: Upstream
-    handler: Handler
     stamp: Stamp
+    metrics: ArmMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,11 @@ class Route:
         )
 
     def probabilities(self) -> Vector | None:
-        """How likely each arm is to be drawn now; None where that is another matter for each request."""
-        return None if self.reads_context else self.fitted(None, self.allowed)
+        """How likely each arm is to be drawn now, 0 where none may be; None where each request has its own."""
+        if self.reads_context:
+            return None
+        drawn = (self.allowed & self.drawable).any()
+        return self.fitted(None, self.allowed) if drawn else np.zeros(len(self.arms))
 
     def decide(self, call: Call, context: Context | None = None) -> tuple[Decision, int]:
         """Draws an arm for a call; returns the decision and the arm's index. Without a context, the call's is read.
@@ -166,49 +170,49 @@ class Route:
         if (rule := self.settings.reward.score) is not None:
             decision = msgspec.structs.replace(decision, prediction=prediction_of(rule, reply.body))
         if reply.metadata:  # of an upstream that says where it went
-            told = [where for name, where in reply.metadata if name == SELDON_ROUTE]
+            told = [where.decode() for name, where in reply.metadata if name == _SELDON_ROUTE]
             decision = msgspec.structs.replace(decision, upstream=", ".join(told))
-            reply.metadata = [pair for pair in reply.metadata if pair[0] != SELDON_ROUTE]
+            reply.metadata = [pair for pair in reply.metadata if pair[0] != _SELDON_ROUTE]
         if (durable := self.write_down(decision)) is not None:
             await durable
         if self.shadows is not None:
             self.shadows.offer(call, reply, decision)
-        reply.body += self.arms[index].stamp(decision)
-        reply.metadata += trailing(decision)
+        stamp = self.arms[index].stamp
+        reply.body += stamp.body(decision)
+        reply.metadata += stamp.metadata(decision)
         return reply
 
     async def _ask(self, index: int, call: Call, p: Sequence[float]) -> Reply:
-        """The answer of an arm that was drawn from `p`. Its guard and the tally hear how that went."""
-        guard, tally, began = self.guard, self.tally, perf_counter()
+        """The answer of an arm that was drawn from `p`. Its metrics, its guard and the tally hear how that went."""
+        arm, guard, began = self.arms[index], self.guard, perf_counter()
         probe = guard.drawn(index)
         if probe:
             self.changed(self.name)
+        code, failed = Code.CANCELLED, None  # a caller who left, and what else proves nothing about the arm
         try:
-            reply = await self.arms[index].handler(call)
-        except (asyncio.CancelledError, DeadlineExceeded, ResourceExhausted):  # which prove nothing about the arm
-            if guard.abandoned(index, probe=probe):
-                self.changed(self.name)
-            if tally is not None:
-                tally.abandon(index, perf_counter() - began, p)
+            reply = await arm.upstream(call)
+            code, failed = Code.OK, False
+            return reply
+        except (DeadlineExceeded, ResourceExhausted) as error:
+            code = error.code
             raise
         except CallError as error:
-            failed = error.fault is not Fault.CLIENT
-            if (guard.failed if failed else guard.succeeded)(index, probe=probe):
-                self.changed(self.name)
-            if tally is not None:
-                tally.count(index, perf_counter() - began, p, failed=failed)
+            code, failed = error.code, error.fault is not Fault.CLIENT
             raise
         except Exception:
-            if guard.failed(index, probe=probe):
-                self.changed(self.name)
-            if tally is not None:
-                tally.count(index, perf_counter() - began, p, failed=True)
+            code, failed = Code.INTERNAL, True
             raise
-        if guard.succeeded(index, probe=probe):
-            self.changed(self.name)
-        if tally is not None:
-            tally.count(index, perf_counter() - began, p, failed=False)
-        return reply
+        finally:
+            seconds = perf_counter() - began
+            arm.metrics.answered(code, seconds)
+            ended = guard.abandoned if failed is None else guard.failed if failed else guard.succeeded
+            if ended(index, probe=probe):
+                self.changed(self.name)
+            if self.tally is not None:
+                if failed is None:
+                    self.tally.abandon(index, seconds, p)
+                else:
+                    self.tally.count(index, seconds, p, failed=failed)
 
     async def _fail_over(self, call: Call, decision: Decision, error: CallError) -> tuple[Decision, int, Reply]:
         """Asks another arm for the one that failed, as often as the settings say; else raises what the last one did.

@@ -222,7 +222,7 @@ class Router:
         return readiness(
             routes,
             await ready_upstreams(routes),
-            StoreState(self.learner.store_away_seconds, self.learner.decisions_waiting),
+            StoreState(self.learner.outage.seconds, self.learner.journal.decisions_waiting),
             draining=self._service.draining,
             workers=None if self._workers is None else self._workers.state,
         )

@@ -14,7 +14,7 @@ from router.config import Arm as ArmSettings
 from router.config import Config, changes
 from router.context.lookups import Lookups, Tables
 from router.errors import ConfigError
-from router.learning.learner import Learner, counted
+from router.learning.learner import Learner
 from router.route import Route, Routes
 from router.stores import StoreError
 from router.upstreams.connections import Connections
@@ -130,7 +130,7 @@ class Table:
         """What routes counted that are no more is not lost, and copies for their shadows are given up."""
         for name, route in before.items():
             served = self._routes.current.get(name)
-            self._learner.keep(counted(route))
+            self._learner.journal.drain(route)
             if route.shadows is not None and (served is None or served.shadows is not route.shadows):
                 await route.shadows.close()
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import httpx
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests import plain_http
 
 ROOT = Path(__file__).parent.parent
 ANY_PORT = "127.0.0.1:0"
@@ -128,7 +129,7 @@ class Router(Process):
         return self.says(r"metrics on http://(\S+:\d+)/metrics$")[1]
 
     def metrics_text(self) -> str:
-        return httpx.get(f"http://{self.admin}/metrics").raise_for_status().text
+        return plain_http.get(f"http://{self.admin}/metrics").raise_for_status().text
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of all samples of this name that carry these labels; 0 when there is none."""

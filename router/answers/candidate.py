@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from protos.errors import InvalidArgument
 from router.config import AnyPolicy, strict_yaml
 from router.config import Route as Settings
-from router.config.learning import Budget
+from router.config.learning import Budget, WarmStart
 from router.config.struct import Struct
 from router.errors import listed
 
@@ -29,6 +29,7 @@ class Candidate(Struct, frozen=True):
     floor: float | UnsetType = UNSET
     budget: Budget | UnsetType | None = UNSET
     half_life_seconds: float | UnsetType | None = UNSET
+    warm_start: WarmStart | UnsetType | None = UNSET
 
 
 KEYS = Candidate.__struct_fields__
@@ -38,9 +39,9 @@ def with_policy(settings: Settings, text: str) -> Settings:
     """The settings of a route with a policy in charge that is given in YAML or JSON, and else on the same terms.
 
     The text is what stands under the key `policy` of a route; or, to judge it on other terms, `policy` itself and
-    beside it `floor`, `budget` or `half_life_seconds`. It is in charge: no canary, schedule or apprentice comes before
-    it. Rules, guard and switches cannot be given, for what they allowed at each decision is in the log, and that holds.
-    Raises InvalidArgument.
+    beside it `floor`, `budget`, `half_life_seconds` or `warm_start`. It is in charge: no canary, schedule or apprentice
+    comes before it. Rules, guard and switches cannot be given, for what they allowed at each decision is in the log,
+    and that holds. Raises InvalidArgument.
     """
     try:
         candidate = msgspec.convert(_terms(strict_yaml.load(text)), Candidate)

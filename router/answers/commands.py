@@ -22,7 +22,10 @@ COMMANDS = ("report", "explain", "evaluate", "events")
 MOST_LOCALLY = 1_000_000
 """Decisions that an evaluation reads which asks no server."""
 
-FILE = "as under the key policy of a route, in YAML; or policy, and beside it floor, budget or half_life_seconds"
+FILE = (
+    "as under the key policy of a route, in YAML; or policy, and beside it floor, budget, half_life_seconds or "
+    "warm_start"
+)
 
 _EACH = 50_000  # decisions that are read between two lines about it
 
@@ -126,11 +129,14 @@ def _read(arguments: argparse.Namespace, say: Callable[[str], None]) -> Explanat
 
 
 def _evaluated(store: Store, config: Config, arguments: argparse.Namespace, say: Callable[[str], None]) -> Evaluation:
+    from functools import partial
+
     from router.answers.candidate import with_policy
     from router.answers.evaluate import evaluation
-    from router.answers.service import ALPHA, read_study
-    from router.answers.study import EVERY, Versions
+    from router.answers.reading import EVERY, Versions, read_study
+    from router.answers.service import ALPHA
     from router.errors import UnknownRoute
+    from router.learning.warm_start import taught
 
     route = arguments.route
     if route not in config.routes:
@@ -147,4 +153,5 @@ def _evaluated(store: Store, config: Config, arguments: argparse.Namespace, say:
     study = read_study(
         store, route, settings, Versions(), most=arguments.most or MOST_LOCALLY, now=time.time(), pause=progress
     )
-    return evaluation(study, route, settings, alpha=ALPHA if arguments.alpha is None else arguments.alpha)
+    warm = partial(taught, store, settings, most=MOST_LOCALLY)
+    return evaluation(study, route, settings, alpha=ALPHA if arguments.alpha is None else arguments.alpha, warm=warm)

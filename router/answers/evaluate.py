@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,20 +21,28 @@ from router.answers.units import TOO_SURE, came_back, mean_by_unit
 from router.answers.value import cost_of, named
 from router.call import Vector
 from router.config import Route as Settings
+from router.errors import ConfigError
+from router.learning.warm_start import Lesson
+
+Warm: TypeAlias = Callable[[Policy, float], Lesson]
+"""What a policy begins with by its warm start, from the rewards that were known before a time."""
 
 FEWEST = 4
 """Decisions: half of them to learn from, and two to be judged on."""
 
 
-def evaluation(study: Study, name: str, settings: Settings, *, alpha: float) -> Evaluation:
+def evaluation(study: Study, name: str, settings: Settings, *, alpha: float, warm: Warm | None = None) -> Evaluation:
     """What the policy of `settings` would have earned at the rewarded decisions of a log; `name` is the route's.
 
     That is the value of what would have been served, had it been in charge of every draw: with its floor or budget,
     among the arms that rules, guard and switches allowed at each decision, as logged.
 
     What learns has learnt from the older half, and is judged on the newer one, for a log that it had learnt from would
-    flatter it. The estimate is doubly robust, its interval holds at all times. The lift is of the same decisions, so
-    its interval is that of their differences: an asymptotic one, so none before a hundred.
+    flatter it. It begins with its warm start, read by `warm`, as far as that was known before the first decision that
+    it is judged on. One from the route's own log is left out, for it would count twice.
+
+    The estimate is doubly robust, its interval holds at all times. The lift is of the same decisions, so its interval
+    is that of their differences: an asymptotic one, so none before a hundred.
     Raises InvalidArgument for a policy that cannot be fitted, and for one that reads a context that is not in the log.
     """
     policy = settings.build_policy()
@@ -57,8 +68,10 @@ def evaluation(study: Study, name: str, settings: Settings, *, alpha: float) -> 
     log = study.log(newer, low=low, high=high)
     try:
         sums = _learnt(policy, settings, study, older)
+        if settings.warm_start is not None and _learns(policy):
+            sums += _begun_with(told, settings, policy, float(study.times[newer[0]]), warm)
         target = target_of(policy, sums, log)
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         raise InvalidArgument(f"policy: it cannot be judged on this log: {error}") from None
     _tell(told, log, target, study, newer, low, high - low)
     _tell_costs(told, settings)
@@ -123,6 +136,25 @@ def _learnt(policy: Policy, settings: Settings, study: Study, rows: NDArray[np.i
         worth = settings.share(study.arms[arm], float(reward))
         sums[arm] += weights[i] * policy.delta(worth, context, float(propensity))
     return sums
+
+
+def _begun_with(told: Evaluation, settings: Settings, policy: Policy, before: float, warm: Warm | None) -> Vector:
+    """The sums that the warm start gives, and says so."""
+    source = settings.warm_start.route if settings.warm_start is not None else ""
+    nothing = np.zeros((len(told.arms), policy.width))
+    if source == told.route:
+        told.warnings.append("Its warm start is left out: that is the route's own log, and would count twice.")
+        return nothing
+    if warm is None:
+        told.warnings.append(f"Its warm start from route {source!r} is left out: that log is not at hand.")
+        return nothing
+    lesson = warm(policy, before)
+    told.warnings.append(
+        f"It began with {lesson.rewards} rewards of route {source!r}, its warm start: those that were known before the "
+        "first decision that it was judged on"
+        + ("." if lesson.whole else ", of the oldest decisions of that log; the rest was not read.")
+    )
+    return lesson.rows
 
 
 def _learns(policy: Policy) -> bool:

@@ -13,7 +13,7 @@ from bandits import Draw, Fitted, Mask, Policy, sampler
 from bandits.draw import siphash
 from router.call import Decision, Fit, Vector
 from router.config import Route as Settings
-from router.learning.fitting import in_force
+from router.learning.settings_json import in_force
 from router.safety.canary import mixed
 
 SAME = 1e-12

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from prometheus_client.registry import Collector
@@ -27,14 +28,18 @@ from router.answers.evaluate import evaluation
 from router.answers.explain import explain
 from router.answers.from_log import FromLog, from_log
 from router.answers.history import history
+from router.answers.reading import Versions, read_study
 from router.answers.report import Histogram, Known, report
-from router.answers.study import Study, Versions, newest, study
+from router.answers.study import Study
 from router.config import Route as Settings
 from router.errors import StoreAway, UnknownRoute
+from router.learning.steward import subject_of
+from router.learning.warm_start import taught
 from router.metrics import Metrics
 from router.route import Route, Routes
-from router.safety import canary, switches
-from router.stores import DECISIONS, InStore, Store, StoreError
+from router.safety import switches
+from router.safety.review import agreed
+from router.stores import InStore, Store, StoreError
 from router.wire import SERVICE
 
 T = TypeVar("T")
@@ -97,7 +102,8 @@ class AnswerService:
 
         def evaluated(store: Store) -> Evaluation:
             read = self._read(store, route, request.most or EVALUATED)
-            return evaluation(read, route.name, settings, alpha=alpha)
+            warm = partial(taught, store, settings, most=EVALUATED, pause=lambda: time.sleep(0))
+            return evaluation(read, route.name, settings, alpha=alpha, warm=warm)
 
         return await self._from(self._in_log, evaluated)
 
@@ -115,13 +121,13 @@ class AnswerService:
         return report(route, known, alpha=alpha, told_by_log=told[2])
 
     def _known(self, store: Store, route: Route) -> Known:
-        state = store.documents(canary.KIND).get(route.name)
+        state, _ = agreed(store, subject_of(route))
         return Known(
             sums=store.sums(route.name),
             study=self._fresh(store, route),
             now=self._clock(),
             switches=switches.decode(store.documents(switches.kind(route.name))),
-            canary=None if state is None or not state.body else canary.decode(state.body),
+            canary=state,
             latency=latencies(self._metrics.seconds, route.name),
         )
 
@@ -148,26 +154,6 @@ class AnswerService:
         except StoreError as error:
             _log.error("a question cannot be answered: %s", error)
             raise StoreAway from None
-
-
-def read_study(
-    store: Store,
-    name: str,
-    settings: Settings,
-    versions: Versions,
-    *,
-    most: int,
-    now: float,
-    pause: Callable[[], None] = lambda: time.sleep(0),
-) -> Study:
-    """The newest decisions of a route's log, at most `most`, as arrays. Blocks for long, and raises StoreError.
-
-    `pause` is called every `EVERY` rows: Python lets one thread run at a time, and requests want to run too.
-    """
-    sums = store.sums(name)
-    total = sum(float(row[0]) for (layout, _), row in sums.items() if layout == DECISIONS)
-    rows, whole = newest(store, name, most=most, now=now, total=total, pause=pause)
-    return study(rows, settings, lambda version: versions(store, name, version), whole=whole)
 
 
 def latencies(seconds: Collector, route: str) -> dict[str, Histogram]:

@@ -182,6 +182,13 @@ def _champion(told: RouteReport) -> Iterator[str]:
         f"({interval(value.gain, signed=True)}), {middle(value.total, signed=True)} in {count(value.decisions)} "
         "rewarded decisions."
     )
+    if value.HasField("by_unit"):
+        units = value.by_unit
+        effect = f", design effect {number(units.design_effect)}" if units.HasField("design_effect") else ""
+        yield (
+            f"By unit: {middle(units.gain, signed=True)} a decision ({interval(units.gain, signed=True)}), from "
+            f"{count(units.units)} units{effect}."
+        )
     if value.HasField("cost"):
         worth = f", {value.on_investment:.4g} for each unit spent" if value.HasField("on_investment") else ""
         yield f"They cost {value.cost:+.4g} against its cost{worth}."

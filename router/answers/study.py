@@ -1,12 +1,9 @@
-"""What is read out of a route's log: the newest decisions that fit, as arrays."""
+"""Decisions of a route's log as arrays: those that fit what the route is now."""
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -16,50 +13,14 @@ from bandits import Log, Mask
 from bandits.anytime import draw_evidence, draw_rows
 from protos.messages import LogPart
 from router.answers.replay import allowed_of, answered
-from router.call import REWARD, Decision, Outcome, Vector
+from router.call import Decision, Outcome, Vector
 from router.config import Route as Settings
-from router.learning.fitting import settings_of
-from router.stores import Store
 
 Row: TypeAlias = tuple[Decision, Outcome | None]
 """A decision, and its reward. Nothing of it is tracked by the garbage collector, which would hold up requests."""
 
-FIRST_SECONDS = 1.0
-"""How far back the log is read at first, where it is longer than what is asked for."""
-
-SLACK = 4
-"""So many times the rows that are asked for are read at most, to find out which are the newest."""
-
-FINEST = 1e-3
-"""Of how far back it is: a start is not looked for more closely."""
-
 ROUNDING = 1e-9
 """Of a floor."""
-
-EVERY = 64
-"""Rows between two pauses."""
-
-
-class Versions:
-    """What the versions of policies meant: the settings of the route, by route and version. For one thread."""
-
-    def __init__(self) -> None:
-        self._settings: dict[tuple[str, str], Settings] = {}
-        self._texts: dict[str, Settings] = {}
-
-    def __call__(self, store: Store, route: str, version: str) -> Settings | None:
-        """The settings at a version; None when nobody knows them. Raises StoreError."""
-        known = self._settings.get((route, version))
-        if known is None:
-            fit = store.fit(route, version)
-            if fit is None:
-                return None
-            try:
-                known = self._texts.get(fit.settings) or settings_of(fit.settings)
-            except ValueError:  # of another Croupier
-                return None
-            self._texts[fit.settings] = self._settings[route, version] = known
-        return known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,38 +107,6 @@ class Study:
             allowed=self.allowed[rows],
             units=None if self.new_unit.all() else self.units[rows],
         )
-
-
-def newest(
-    store: Store, route: str, *, most: int, now: float, total: float, pause: Callable[[], None] = lambda: None
-) -> tuple[deque[Row], bool]:
-    """The newest decisions of a log, at most `most`, in order, and whether these are all.
-
-    A log is read forwards, and ids begin with the time: so a start is looked for from which it is not far to the end.
-    `total` is how many decisions there ever were. Where so many came at once that no start is near enough, those are
-    returned that follow the nearest one. `pause` is called now and then.
-    """
-    near, span, far = 0.0, FIRST_SECONDS, math.inf  # from `near` too few were read, from `far` too many
-    if total <= SLACK * most:
-        span = now
-    while True:
-        after = f"{int((now - span) * 1000):012x}" if span < now else ""
-        rows: deque[Row] = deque(maxlen=most)
-        read = 0
-        for decision, outcomes in islice(store.log(route, after=after), SLACK * most + 1):
-            if read % EVERY == 0:
-                pause()
-            rows.append((decision, outcomes.get(REWARD)))
-            read += 1
-        if read > SLACK * most:
-            far = span
-        elif read >= most or not after:
-            return rows, not after and read <= most
-        else:
-            near = span
-        if far < math.inf and far - near <= FINEST * far:
-            return rows, False
-        span = SLACK * span if far == math.inf else (near + far) / 2
 
 
 def study(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bandits import evaluate
-from protos.messages import RouteReport
+from bandits import Log, evaluate
+from bandits.predictions import ridge_predictions
+from protos.messages import Estimate, RouteReport
 from router.answers.estimates import estimate
 from router.answers.study import Study
+from router.answers.units import came_back, mean_by_unit
 from router.call import Vector
 from router.config import Route as Settings
 
@@ -33,6 +36,7 @@ def against_champion(study: Study, settings: Settings, champion: int, *, alpha: 
     """What was earned at the rewarded decisions that could have gone to the champion, and what it would have earned.
 
     The one is a fact. The other is told from the log (`bandits.evaluate`), with an interval that holds at all times.
+    Where units came back, their decisions are not independent: then both are told by unit as well.
     """
     rows = study.rewarded & study.answered & ~study.stood_in & study.allowed[:, champion]
     n = int(rows.sum())
@@ -44,7 +48,8 @@ def against_champion(study: Study, settings: Settings, champion: int, *, alpha: 
     log = study.log(rows, low=low, high=settings.reward.high)
     always = np.zeros((n, log.K))
     always[:, champion] = 1.0
-    judged = evaluate(log, always, floor=study.floor(rows), alpha=alpha)
+    q = ridge_predictions(log, folds=min(5, n))
+    judged = evaluate(log, always, predictions=q, floor=study.floor(rows), alpha=alpha)
     told.earned = earned = low + width * float(log.rewards.mean())
     told.why = named(judged.why, study.arms)
     told.warnings.extend(named(warning, study.arms) for warning in judged.overlap.warnings)
@@ -58,7 +63,28 @@ def against_champion(study: Study, settings: Settings, champion: int, *, alpha: 
         told.total.CopyFrom(estimate(n * (earned - value), n * (earned - most), n * (earned - least)))
         if told.HasField("cost") and told.cost > 0.0:
             told.on_investment = told.total.value / told.cost
+        if came_back(study) is not None:
+            scores = q[:, champion] + log.weights(always) * (log.rewards - q[np.arange(n), log.arms])
+            told.by_unit.CopyFrom(_by_unit(study.units[rows], log, scores, low, width, alpha))
     return told
+
+
+def _by_unit(
+    units: NDArray[np.intp], log: Log, scores: Vector, low: float, width: float, alpha: float
+) -> RouteReport.AgainstChampion.ByUnit:
+    """The gain is the mean, over decisions, of what one earned less what the champion would have: `scores`, [n].
+
+    The two are subtracted decision by decision, so that what makes all rewards of a unit good is in neither.
+    """
+    n = len(log)
+    value, _ = mean_by_unit(units, low + width * scores, alpha=alpha)
+    gain, effect = mean_by_unit(units, width * (log.rewards - scores), alpha=alpha)
+    total = Estimate(value=n * gain.value)
+    if gain.HasField("low"):
+        total.low, total.high = n * gain.low, n * gain.high
+    return RouteReport.AgainstChampion.ByUnit(
+        units=len(np.unique(units)), design_effect=effect, champion=value, gain=gain, total=total
+    )
 
 
 def named(sentence: str, arms: tuple[str, ...]) -> str:

@@ -120,7 +120,8 @@ def sole_row(slots: Sequence[Slot]) -> Callable[[ModelInferRequest], tuple[float
         return None
     (name,), last = names, columns[-1]
     formats = {datatype: (_unpacker(columns, _NUMBERS[datatype]), _NUMBERS[datatype].size) for datatype in _FRACTIONS}
-    least, greatest = _common(slots)
+    least = max(slot.feature.least for slot in slots)
+    greatest = min(slot.feature.greatest for slot in slots)
 
     def read(request: ModelInferRequest) -> tuple[float, ...] | None:
         tensors, buffers = request.inputs, request.raw_input_contents
@@ -149,15 +150,8 @@ def _of_row(group: list[Slot]) -> Read:
     """Numbers of the first row, unpacked at once and without a look at the rest of the tensor."""
     group = sorted(group, key=lambda slot: slot.column)
     columns = [slot.column for slot in group]
-    formats = {
-        datatype: (_unpacker(columns, told), told.size, told.typed, datatype not in _FRACTIONS)
-        for datatype, told in _NUMBERS.items()
-    }
+    formats = {datatype: (_unpacker(columns, told), told.size, told.typed) for datatype, told in _NUMBERS.items()}
     targets = [(slot.place, slot.finish) for slot in group]
-    places = [place for place, _ in targets]
-    first, end = places[0], places[-1] + 1
-    together = places == list(range(first, end))
-    least, greatest = _common(group)
     strict = next((slot for slot in group if slot.feature.rows == "one"), group[-1])
     widest = group[-1]
     last = widest.column
@@ -173,8 +167,8 @@ def _of_row(group: list[Slot]) -> Read:
             check(tensor, strict)
             check(tensor, widest)
             malformed(request)
-        unpack, size, typed, whole = told
-        row: Sequence[float]
+        unpack, size, typed = told
+        row: Sequence[Any]
         if buffer is not None:
             if len(buffer) != size * rows * width:
                 malformed(request)
@@ -184,20 +178,10 @@ def _of_row(group: list[Slot]) -> Read:
             if len(contents) != rows * width:
                 malformed(request)
             row = [contents[column] for column in columns]
-        if whole:
-            row = [float(number) for number in row]
-        if together and least <= min(row) and max(row) <= greatest and not math.isnan(sum(row)):
-            values[first:end] = row
-            return
         for (place, finish), number in zip(targets, row, strict=True):
-            values[place] = finish(number)
+            values[place] = finish(float(number))
 
     return read
-
-
-def _common(slots: Sequence[Slot]) -> tuple[float, float]:
-    """What lies between these is taken by all features as it is."""
-    return max(slot.feature.least for slot in slots), min(slot.feature.greatest for slot in slots)
 
 
 def _unpacker(columns: Sequence[int], told: _Format) -> Callable[[bytes], tuple[Any, ...]]:

@@ -156,7 +156,7 @@ class RouterService:
 
     async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
         """Counts what became of a decision; returns when it is durable."""
-        (verdict,) = await self._learner.feedback([self._feedback(request)])
+        (verdict,) = await self._learner.journal.feedback([self._feedback(request)])
         if isinstance(verdict, CallError):
             raise verdict
         return FeedbackResponse(route=verdict.decision.route, arm=verdict.decision.arm, counted=verdict.names)
@@ -165,7 +165,7 @@ class RouterService:
         """The same for many in one commit; each item has its own outcome."""
         if len(request.items) > MOST_ITEMS:
             raise InvalidArgument(f"items: at most {MOST_ITEMS} in a batch, got {len(request.items)}")
-        verdicts = await self._learner.feedback([self._feedback(item) for item in request.items])
+        verdicts = await self._learner.journal.feedback([self._feedback(item) for item in request.items])
         return FeedbackBatchResponse(outcomes=[_outcome(verdict) for verdict in verdicts])
 
     def feedback_stream(self, bodies: AsyncIterator[bytes]) -> AsyncGenerator[FeedbackOutcome]:
@@ -173,7 +173,7 @@ class RouterService:
 
         async def counted(body: bytes) -> FeedbackOutcome:
             try:
-                (verdict,) = await self._learner.feedback([self._feedback(parse(FeedbackRequest, body))])
+                (verdict,) = await self._learner.journal.feedback([self._feedback(parse(FeedbackRequest, body))])
             except CallError as error:
                 return _outcome(error)
             return _outcome(verdict)

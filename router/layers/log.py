@@ -9,6 +9,7 @@ from typing import TextIO
 import msgspec
 
 from protos.errors import CallError, Code
+from protos.grpc import Header
 from router.call import Call, Handler, Layer, Reply
 
 
@@ -20,7 +21,7 @@ def logged(stream: TextIO, clock: Callable[[], float]) -> Layer:
         async def handler(call: Call) -> Reply:
             start = perf_counter()
             code = Code.CANCELLED
-            metadata: list[tuple[str, str]] = []
+            metadata: list[Header] = []
             try:
                 reply = await inner(call)
                 code, metadata = Code.OK, reply.metadata
@@ -36,7 +37,7 @@ def logged(stream: TextIO, clock: Callable[[], float]) -> Layer:
                     "route": call.route,
                     "code": code.name,
                     "milliseconds": round((perf_counter() - start) * 1000, 3),
-                    **{name.removeprefix("croupier-"): value for name, value in metadata},
+                    **{name.decode().removeprefix("croupier-"): value.decode() for name, value in metadata},
                 }
                 stream.write(encode(line).decode() + "\n")
                 stream.flush()  # a pipe is buffered by blocks: whoever follows the log would wait for the next hundred

@@ -21,9 +21,9 @@ _TRACEPARENT = "traceparent"
 _FLAGS = slice(53, 55)  # of "00-TRACE-SPAN-FLAGS", where W3C's Trace Context has them
 _SAMPLED = 1
 _ATTRIBUTES = {
-    DECISION_HEADER: "croupier.decision",
-    ARM_HEADER: "croupier.arm",
-    PROPENSITY_HEADER: "croupier.propensity",
+    DECISION_HEADER.encode(): "croupier.decision",
+    ARM_HEADER.encode(): "croupier.arm",
+    PROPENSITY_HEADER.encode(): "croupier.propensity",
 }
 
 
@@ -54,7 +54,7 @@ def traced(tracing: TracerProvider, share: float, chance: Callable[[], float]) -
                 span.set_attribute("rpc.grpc.status_code", Code.OK)
                 for name, value in reply.metadata:
                     if name in _ATTRIBUTES:
-                        span.set_attribute(_ATTRIBUTES[name], value)
+                        span.set_attribute(_ATTRIBUTES[name], value.decode())
                 return reply
 
         return handler

@@ -10,11 +10,11 @@ from operator import is_
 import numpy as np
 
 from bandits import Policy
-from router.call import REWARD, Fit, Vector
+from router.call import Fit, Vector
 from router.config import Route as Settings
-from router.learning.business import show_metrics
 from router.learning.fits import Fits
 from router.learning.fitting import Sums, age, fit_of, fitted, learnt, policy_layout, standing
+from router.learning.gauges import show_means
 from router.learning.warm_start import warm_start
 from router.metrics import Metrics
 from router.route import Route
@@ -49,7 +49,7 @@ class Fitter:
         Raises StoreError, ConfigError for a warm start that cannot be, and ValueError for sums that make no sense.
         """
         sums = self._store.sums(route.name)
-        self._show_means(route, sums)
+        show_means(self._metrics, route.name, route.settings, sums)
         return self._fit(route, sums, self._clock())
 
     def _fit(self, route: Route, sums: Sums, now: float) -> Route:
@@ -82,7 +82,7 @@ class Fitter:
         known, now, waiting = [], self._clock(), False
         for route in thawed:
             sums = self._store.sums(route.name)
-            self._show_means(route, sums)
+            show_means(self._metrics, route.name, route.settings, sums)
             change = self._change(route, sums, now)
             if change < GROWTH and now - self._fitted[route.name] < STALE_SECONDS:
                 waiting = waiting or change > 0.0
@@ -107,13 +107,6 @@ class Fitter:
         change = known - route.sums if given is None else known + given - route.sums
         n, total = np.abs(change[:, :2]).sum(axis=0)
         return float(n + total) / max(float(route.sums[:, 0].sum()), 1.0)
-
-    def _show_means(self, route: Route, sums: Sums) -> None:
-        show_metrics(self._metrics, route.name, route.settings, sums)
-        for arm in route.arms:
-            n, total, _ = sums.get((REWARD, arm.name), np.zeros(3))
-            if n:
-                self._metrics.mean_reward.labels(route.name, arm.name).set(total / n)
 
     def _warm_start(self, route: Route) -> Vector | None:
         if route.settings.warm_start is None:

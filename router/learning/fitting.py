@@ -9,21 +9,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import msgspec
 import numpy as np
 
 from bandits import HalfLife
 from router.call import Fit, Vector
-from router.config import Route as Settings
+from router.learning.settings_json import settings_json
 from router.route import Route, drawn_ever
 from router.safety.canary import mixed
 
 Sums: TypeAlias = Mapping[tuple[str, str], Vector]
 """All that was added up for a route, by (layout, arm)."""
-
-_SHARE = "canary_share"  # no setting has this name
 
 AGEING = 64
 """Steps in a half-life: what was learnt is aged once in each, so that replicas come to one version."""
@@ -118,52 +115,10 @@ def fit_of(route: Route, time: float) -> Fit:
     return Fit(route.name, route.version, settings_json(route.in_force, route.share), route.sums, time)
 
 
-def settings_json(settings: Settings, canary_share: float | None = None) -> str:
-    """What is in force of a route as JSON: its settings, and what its canary gets where there is one.
-
-    Without what its arms are asked with. JSON has no infinity: it says "inf".
-    """
-    told = msgspec.to_builtins(settings)
-    _without_headers(told["arms"])
-    if canary_share is not None:
-        told[_SHARE] = canary_share
-    return msgspec.json.encode(_finite(told)).decode()
-
-
-def in_force(text: str) -> tuple[Settings, float | None]:
-    """The settings of a route from their JSON, and what its canary got: None without one, and in older JSON.
-
-    Raises ValueError for the settings of another Croupier.
-    """
-    told = msgspec.json.decode(text, type=dict[str, Any])
-    share = told.pop(_SHARE, None)
-    return msgspec.convert(told, Settings, strict=False), share
-
-
-def settings_of(text: str) -> Settings:
-    """The settings of a route from their JSON. Raises ValueError for those of another Croupier."""
-    return in_force(text)[0]
-
-
 def _rows(route: Route, layout: str, sums: Sums) -> Vector:
     nothing = np.zeros(route.policy.width)
     return np.array([sums.get((layout, arm.name), nothing) for arm in route.arms])
 
 
-def _without_headers(arms: dict[str, Any]) -> None:
-    for arm in arms.values():
-        arm.pop("headers")  # which may be secret; these settings are kept, and shown to whoever explains a decision
-        if arm["ensemble"]:
-            _without_headers(arm["ensemble"]["arms"])
-
-
 def _digest(what: bytes, size: int) -> str:
     return blake2b(what, digest_size=size).hexdigest()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

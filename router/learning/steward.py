@@ -17,7 +17,7 @@ from router.learning.fitting import fit_of, same_layout
 from router.route import Route
 from router.safety import canary as canaries
 from router.safety import switches
-from router.safety.review import Standing, Subject, review, watches_of
+from router.safety.review import Standing, Subject, agreed, review, watches_of
 from router.safety.schedule import scheduled
 from router.stores import Store
 
@@ -41,15 +41,11 @@ class Steward:
         Raises ConfigError for a warm start that cannot be, and ValueError for sums that make no sense.
         """
         decided = switches.decode(self._store.documents(switches.kind(route.name)))
-        subject, agreed, state = subject_of(route), None, None
-        if subject.canary is not None:
-            document = self._store.documents(canaries.KIND).get(route.name)
-            settings = canaries.digest(subject.canary, subject.guardrails, subject.served)
-            if document is not None and (known := canaries.decode(document.body)).settings == settings:
-                agreed = known
-            state = agreed or canaries.begin(settings, self._clock())
+        subject = subject_of(route)
+        begun, _ = agreed(self._store, subject)
+        state = None if subject.canary is None else begun or canaries.begin(self._clock())
         # A canary that is yet to begin is counted for from the next look on, which agrees with others on when that was.
-        watches = watches_of(subject, decided, agreed)
+        watches = watches_of(subject, decided, begun)
         entered = self._fitter.fit(self._stands(route, Standing(decided, state, watches)))
         return self._held(entered, decided)
 

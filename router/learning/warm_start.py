@@ -1,10 +1,17 @@
 """To begin with what another route has learnt about arms of the same names, from its log.
 
 What its log teaches is worked out once and kept as a document, which every replica adds to the sums when it fits. So it
-counts once, is never mixed with what the route learns itself, and goes when the setting goes.
+counts once, is never mixed with what the route learns itself, and goes when the setting goes. What it was worked out by
+names the document: replicas that run by other settings, in a rolling reload, leave each other's alone.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
 
 import msgspec
 import numpy as np
@@ -15,15 +22,22 @@ from router.config import Route as Settings
 from router.errors import ConfigError
 from router.stores import Store
 
-DOCUMENTS = "warm_start"
+EVERY = 64
+"""Decisions between two pauses."""
 
 
-class _Lesson(msgspec.Struct, frozen=True):
-    """What a log taught, and by what it is still right."""
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a log teaches."""
 
-    origin: str  # the route, the weight, the layout and the arms, as JSON
-    rows: list[list[float]]
-    rewards: int
+    rows: Vector  # [K, width]
+    rewards: int  # that they are from
+    whole: bool  # whether the log was read to its end, or to the time that was asked for
+
+
+def documents_of(route: str) -> str:
+    """Kind of the documents that hold the rows that logs have taught a route, by the digest of what those are for."""
+    return f"warm_start:{route}"
 
 
 def warm_start(store: Store, name: str, settings: Settings, policy: Policy, layout: str) -> Vector:
@@ -35,29 +49,45 @@ def warm_start(store: Store, name: str, settings: Settings, policy: Policy, layo
     arms = list(settings.arms)
     if settings.warm_start is None:
         return np.zeros((len(arms), policy.width))
-    origin = msgspec.json.encode((settings.warm_start, layout, arms)).decode()
-    while True:
-        kept = store.documents(DOCUMENTS).get(name)
-        lesson = None if kept is None else msgspec.json.decode(kept.body, type=_Lesson)
-        if lesson is None or lesson.origin != origin:
-            lesson = _learn(store, origin, settings, policy)
-            body = msgspec.json.encode(lesson)
-            if not store.put(DOCUMENTS, {name: body}, expected=0 if kept is None else kept.stamp):
-                continue  # another replica was faster: its lesson counts
-        return np.array(lesson.rows)
+    origin = msgspec.json.encode((settings.warm_start, layout, arms))
+    kind, key = documents_of(name), blake2b(origin, digest_size=8).hexdigest()
+    while (document := store.documents(kind).get(key)) is None:
+        lesson = taught(store, settings, policy)
+        # Another replica may be faster: then its lesson counts.
+        store.put(kind, {key: msgspec.json.encode(lesson.rows.tolist())}, expected=0)
+    return np.array(msgspec.json.decode(document.body, type=list[list[float]]))
 
 
-def _learn(store: Store, origin: str, settings: Settings, policy: Policy) -> _Lesson:
+def taught(
+    store: Store,
+    settings: Settings,
+    policy: Policy,
+    before: float = math.inf,
+    *,
+    most: int | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> Lesson:
+    """What the log that `settings.warm_start` names teaches a policy, by the rewards that were known `before` a time.
+
+    Reads the log, or the first `most` decisions of it, and writes nothing; `pause` is called now and then. Raises
+    ValueError where no log is named, ConfigError when contexts differ, and StoreError.
+    """
     told = settings.warm_start
     if told is None:
-        raise ValueError("no log is named to learn from")
+        raise ValueError("warm_start: no log is named to learn from")
     arms = {arm: index for index, arm in enumerate(settings.arms)}
     rows, rewards = np.zeros((len(arms), policy.width)), 0
     checked: set[str] = set()
-    for decision, outcomes in store.log(told.route):
+    log = store.log(told.route)
+    for read, (decision, outcomes) in enumerate(islice(log, most)):
+        if read % EVERY == 0:
+            pause()
+        if decision.time >= before:
+            return Lesson(rows, rewards, whole=True)
         reward = outcomes.get(REWARD)
         if (
             reward is None
+            or reward.time >= before
             or decision.arm not in arms
             or not settings.reward.low <= reward.value <= settings.reward.high
         ):
@@ -71,7 +101,7 @@ def _learn(store: Store, origin: str, settings: Settings, policy: Policy) -> _Le
         share = settings.share(decision.arm, reward.value)
         rows[arms[decision.arm]] += told.weight * policy.delta(share, context, decision.propensity)
         rewards += 1
-    return _Lesson(origin, rows.tolist(), rewards)
+    return Lesson(rows, rewards, whole=next(log, None) is None)
 
 
 def _check_context(store: Store, source: str, version: str, settings: Settings) -> None:

@@ -2,6 +2,10 @@
 
 Everything here is a function of settings, sums and the time that it is told. The state is a document of the store, so
 that replicas agree: whoever writes the next one first, by compare-and-set, has moved the canary, and says so.
+
+What a canary runs by names its document. So in the middle of a rolling reload, replicas with other settings move a
+canary of their own, and neither begins the other's anew; and a configuration that comes back finds its canary as it
+was left: one that was rolled back stays so, until its `run` is changed.
 """
 
 from __future__ import annotations
@@ -24,14 +28,10 @@ from router.safety.guardrails import ERRORS, Bad, Finding, Sums, Watch, bounds_o
 
 _MASKS = 1024  # whose p is remembered
 
-KIND = "canary"
-"""Of the documents that hold states, by route."""
-
 
 class State(msgspec.Struct, frozen=True):
     """How far a canary has come."""
 
-    settings: str  # digest of those that it runs by; with others, it begins anew
     since: float  # when it began, in seconds since the epoch
     step: int = 0
     entered: float = 0.0  # when this step began
@@ -43,6 +43,11 @@ class State(msgspec.Struct, frozen=True):
     def ended(self) -> bool:
         """Whether it stays so, whatever comes."""
         return self.outcome in {"promoted", "rolled_back"}
+
+
+def kind(route: str) -> str:
+    """Kind of the documents that hold the states of a route's canaries, by the digest of what each runs by."""
+    return f"canary:{route}"
 
 
 def encode(state: State) -> bytes:
@@ -61,9 +66,9 @@ def digest(canary: Canary, guardrails: Mapping[str, AnyGuardrail], *served: obje
     return blake2b(repr((canary, sorted(own.items()), served)).encode(), digest_size=8).hexdigest()
 
 
-def begin(settings: str, now: float) -> State:
+def begin(now: float) -> State:
     """The state of a canary that begins now."""
-    return State(settings, now, entered=now)
+    return State(now, entered=now)
 
 
 def share(canary: Canary, state: State) -> float:

@@ -34,6 +34,11 @@ class Subject:
     canary: Canary | None = None
     served: str = ""  # digest of what answers for the arms: a canary begins anew when that is another
 
+    @property
+    def run(self) -> str:
+        """Digest of what the canary runs by; empty without one."""
+        return "" if self.canary is None else canaries.digest(self.canary, self.guardrails, self.served)
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -56,6 +61,16 @@ def review(store: Store, subject: Subject, sums: Sums, *, version: str, now: flo
                 looked.act(watch, finding)
     looked.advance(sums)
     return Standing(looked.switches, looked.state, watches_of(subject, looked.switches, looked.state))
+
+
+def agreed(store: Store, subject: Subject) -> tuple[canaries.State | None, int]:
+    """How far the canary has come, and the stamp of the document that says so: None and 0 where it is yet to begin.
+
+    Raises StoreError, and ValueError for what cannot be read.
+    """
+    documents = {} if subject.canary is None else store.documents(canaries.kind(subject.name))
+    document = documents.get(subject.run)
+    return (None, 0) if document is None else (canaries.decode(document.body), document.stamp)
 
 
 def watches_of(subject: Subject, decided: Mapping[str, Switch], state: canaries.State | None) -> tuple[Watch, ...]:
@@ -115,12 +130,9 @@ class _Look:
 
     def _begin(self, canary: Canary) -> None:
         subject = self._subject
-        document = self._store.documents(canaries.KIND).get(subject.name)
-        if document is not None:
-            self.state, self._canary_stamp = canaries.decode(document.body), document.stamp
-        settings = canaries.digest(canary, subject.guardrails, subject.served)
-        if self.state is None or self.state.settings != settings:
-            state = canaries.begin(settings, self._now)
+        self.state, self._canary_stamp = agreed(self._store, subject)
+        if self.state is None:
+            state = canaries.begin(self._now)
             share = canaries.share(canary, state)
             why = f"Step 1 of {len(canary.steps)}, with a share of {share:.4g}."
             numbers = {"share": share}
@@ -129,10 +141,9 @@ class _Look:
 
     def _write(self, state: canaries.State, said: Event) -> None:
         """Writes the canary's state unless another replica was faster; then takes that one's."""
-        name, stamp = self._subject.name, self._canary_stamp
-        self._store.put(canaries.KIND, {name: canaries.encode(state)}, expected=stamp, events=[said])
-        document = self._store.documents(canaries.KIND)[name]
-        self.state, self._canary_stamp = canaries.decode(document.body), document.stamp
+        kind, bodies = canaries.kind(self._subject.name), {self._subject.run: canaries.encode(state)}
+        self._store.put(kind, bodies, expected=self._canary_stamp, events=[said])
+        self.state, self._canary_stamp = agreed(self._store, self._subject)
 
     def _is_on(self, key: str) -> bool:
         return key not in self.switches or self.switches[key].state == "on"

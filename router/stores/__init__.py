@@ -34,7 +34,7 @@ class Store(Protocol):
     def commit(self, batch: Batch) -> list[bool]:
         """Writes a batch in one transaction, durable when this returns.
 
-        What is there already, a decision, a fit or an event, is left as it is, and a decision is counted once. Adds are
+        What is there already, a decision or a fit, is left as it is, and a decision is counted once. Adds are
         made once for each number of a writer; so a batch may be sent again when its answer got lost. Each credit is
         claimed: True when its outcome was counted by this call (written down, and its rows added), False when the
         decision has an outcome of that name already, also from an earlier credit of the same call; for a correction,
@@ -77,6 +77,7 @@ class Store(Protocol):
     ) -> bool:
         """Writes documents by key, and the events that say so, all or none; an empty body deletes.
 
+        An event that is there already is left as it is.
         With `expected`, only if each has that stamp now (0: it is not there); False says that another was faster.
         """
 

@@ -155,11 +155,6 @@ for _, fit in ipairs(batch.fits) do -- {key, route, version, size, digest of the
         redis.call('HSET', LATEST, fit[2], fit[3])
     end
 end
-for _, event in ipairs(batch.events) do -- {key, key of their order, id, size}
-    if redis.call('HSETNX', KEYS[event[1]], event[3], value(event[4])) == 1 then
-        redis.call('ZADD', KEYS[event[2]], 0, event[3])
-    end
-end
 if batch.writer and #batch.adds > 0 then
     redis.call('SET', KEYS[batch.writer], string.format('%.0f', batch.number), 'EX', WEEK)
 end

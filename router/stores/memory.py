@@ -37,7 +37,6 @@ class MemoryStore:
             self._sums |= entry.sums
             for fit in batch.fits:
                 self._fits.setdefault((fit.route, fit.version), fit)
-            self._say(batch.events)
             if batch.writer and batch.adds:
                 self._added[batch.writer] = batch.number if added is None else max(added, batch.number)
             self._writes += 1

@@ -63,7 +63,6 @@ class Commit:
                 for one in (credit.outcome,)
             ],
             "fits": [self._fit(fit) for fit in batch.fits],
-            "events": [self._event(event) for event in batch.events],
             "number": batch.number,
         }
         if batch.writer:
@@ -92,9 +91,6 @@ class Commit:
         size = self._value((digest, len(fit.sums), blob(fit.sums), fit.time))
         return self._keys.place("fits", fit.route), fit.route, fit.version, size, digest, fit.settings
 
-    def _event(self, event: Event) -> tuple[int, int, str, int]:
-        return *_place_of(event, self._keys), event.id, self._value(event_row(event))
-
     def _adds(self, adds: Iterable[Add]) -> list[tuple[int, str, list[float]]]:
         return [(*self._sum(add.route, add.layout, add.arm), add.row.tolist()) for add in adds]
 
@@ -116,14 +112,12 @@ def put_request(
     told = {
         "documents": [(name, len(body)) for name, body in bodies.items()],
         "expected": expected,
-        "events": [(*_place_of(event, keys), event.id, len(row)) for event, row in zip(events, rows, strict=True)],
+        "events": [
+            (keys.place("events", event.route), keys.place("event-order", event.route), event.id, len(row))
+            for event, row in zip(events, rows, strict=True)
+        ],
     }
     return pack(told), b"".join([*bodies.values(), *rows])
-
-
-def _place_of(event: Event, keys: Keys) -> tuple[int, int]:
-    """The keys of the events of a route, and of their order."""
-    return keys.place("events", event.route), keys.place("event-order", event.route)
 
 
 def forget_request(decisions: Iterable[Decision], keep: Collection[str]) -> tuple[bytes, bytes]:

@@ -233,7 +233,6 @@ class SQLiteStore:
         db, decisions = self._db, entry.decisions.values()
         _insert(db, "decisions", [decision_row(decision) for decision in decisions])
         _insert(db, "outcomes", [outcome_row(outcome) for outcome in entry.outcomes.values()], _CORRECT)
-        self._say(batch.events)
         db.executemany(_ADD, ((*key, blob(total)) for key, total in entry.sums.items()))
         uses = Counter((decision.route, decision.policy_version) for decision in decisions)
         db.executemany(_USE, ((*version, n) for version, n in uses.items()))

@@ -74,7 +74,7 @@ class Remote:
             raise self._translated(error) from None
         if not self._told:
             return Reply(message)
-        return Reply(message, [(name, value) for name in self._told if (value := about.get(name))])
+        return Reply(message, [(name.encode(), value.encode()) for name in self._told if (value := about.get(name))])
 
     async def metadata(self) -> ModelMetadataResponse:
         request = ModelMetadataRequest(name=self._model, version=self._version)

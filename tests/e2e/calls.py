@@ -10,6 +10,7 @@ import numpy as np
 
 from protos.errors import Code
 from router import Client
+from tests import plain_http
 
 ROWS = np.array([[1.0, 2.0]], np.float32)
 GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -32,7 +33,7 @@ def ask_grpc(address: str, method: str, body: bytes) -> bytes:
 
 def ask_rest(address: str, path: str, body: bytes | str) -> httpx.Response:
     """The answer to one POST."""
-    return httpx.post(f"http://{address}{path}", content=body, timeout=30)
+    return plain_http.post(f"http://{address}{path}", content=body, timeout=30)
 
 
 def refused_grpc(address: str, method: str, body: bytes) -> Refusal:

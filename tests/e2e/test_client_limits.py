@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
-import httpx
-
+from tests import plain_http
 from tests.process import Router, write_config
 
 WORKERS = 2
@@ -25,7 +24,7 @@ def test_a_client_asks_no_more_of_two_workers_than_of_one(tmp_path):
 
         def ask() -> int:
             url, headers = f"http://{router.address}/v1/routes", {"authorization": "Bearer secret"}
-            return httpx.get(url, headers=headers, trust_env=False, timeout=60).status_code
+            return plain_http.get(url, headers=headers, timeout=60).status_code
 
         assert Counter(ask() for _ in range(3 * BURST)) == {200: BURST, 429: 2 * BURST}
         assert router.stop() == 0

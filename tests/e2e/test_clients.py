@@ -8,7 +8,6 @@ import shutil
 import subprocess
 
 import grpc
-import httpx
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from protos.tensors import add_inputs, outputs_of
 from protos.v2 import SERVICE as V2
 from router import AsyncClient, Client
 from router.wire import SERVICE
+from tests import plain_http
 from tests.e2e.calls import ROWS, refusal
 from tests.e2e.models import FACTORS
 from tests.process import Process
@@ -115,12 +115,12 @@ def test_a_unit_is_the_same_in_a_header_and_in_a_parameter(server):
     units = [f"Zoë {n}" for n in range(20)]
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
     url = f"http://{server.address}/v2/models/split/infer"
-    by_header = [httpx.post(url, json=body, headers={b"croupier-unit": unit.encode()}) for unit in units]
-    by_parameter = [httpx.post(url, json=body | {"parameters": {"unit": unit}}) for unit in units]
+    by_header = [plain_http.post(url, json=body, headers={b"croupier-unit": unit.encode()}) for unit in units]
+    by_parameter = [plain_http.post(url, json=body | {"parameters": {"unit": unit}}) for unit in units]
     arms = [[answer.json()["parameters"]["arm"] for answer in answers] for answers in (by_header, by_parameter)]
     assert arms[0] == arms[1]
     assert set(arms[0]) == set(FACTORS)
-    assert httpx.post(url, json=body, headers={b"croupier-unit": b"\xff"}).status_code == 422
+    assert plain_http.post(url, json=body, headers={b"croupier-unit": b"\xff"}).status_code == 422
 
 
 @pytest.mark.parametrize(("how", "again"), [("grpc", "ALREADY_EXISTS"), ("http", 409)])
@@ -176,7 +176,7 @@ def test_bytes_behind_the_json(server):
     """Where the tensors are bytes, the decision is in the JSON before them."""
     x = {"name": "x", "datatype": "FP32", "shape": [1, 2], "parameters": {"binary_data_size": ROWS.nbytes}}
     head = json.dumps({"inputs": [x], "parameters": {"binary_data_output": True, "unit": "ann"}}).encode()
-    answer = httpx.post(
+    answer = plain_http.post(
         f"http://{server.address}/v2/models/{ROUTE}/infer",
         content=head + ROWS.tobytes(),
         headers={"Inference-Header-Content-Length": str(len(head))},

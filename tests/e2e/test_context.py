@@ -7,7 +7,6 @@ from collections import Counter
 from functools import partial
 
 import grpc
-import httpx
 import numpy as np
 import pytest
 
@@ -19,6 +18,7 @@ from router import Client
 from router.client import Earned
 from router.learning.maturity import GRACE_SECONDS
 from router.wire import ARM, DECISION
+from tests import plain_http
 from tests.e2e.calls import GRPC_OPTIONS, refusal
 from tests.e2e.conftest import ARMS
 from tests.process import Router, until, write_config
@@ -128,7 +128,7 @@ def explained(client, decision):
 def rest(router, route, *values, **headers):
     """The arm and the decision of a request over REST."""
     url = f"http://{router.address}/v2/models/{route}/infer"
-    answer = httpx.post(url, json={"inputs": [{**X, "data": values}]}, headers=headers).raise_for_status()
+    answer = plain_http.post(url, json={"inputs": [{**X, "data": values}]}, headers=headers).raise_for_status()
     told = answer.json()["parameters"]
     return told[ARM], told[DECISION]
 
@@ -171,9 +171,9 @@ def test_a_rule_reads_the_headers_of_a_request_over_rest_and_over_grpc(router, c
 
 def test_who_only_wants_to_know_which_arm_says_what_is_known(router):
     url = f"http://{router.address}/v1/routes/ruled/decide"
-    told = httpx.post(url, json={"numbers": {"heat": 0.75}, "texts": {"region": "us"}}).json()
+    told = plain_http.post(url, json={"numbers": {"heat": 0.75}, "texts": {"region": "us"}}).json()
     assert (told["arm"], told["propensity"]) == ("triple", 1.0)
-    refused = httpx.post(url, json={"numbers": {"region": 1}})
+    refused = plain_http.post(url, json={"numbers": {"region": 1}})
     assert refused.status_code == 422
     assert "heat" in refused.json()["error"]
 
@@ -231,7 +231,7 @@ def test_what_was_put_about_a_unit_decides_where_its_requests_go(router, client)
 
     url = f"http://{router.address}/v1/features/customers"
     row = {"unit": "bob", "numbers": {"orders": 4}, "texts": {"segment": "desk"}}
-    assert httpx.post(url, json={"rows": [row], "forget": ["ada"]}).json() == {"rows": 2}
+    assert plain_http.post(url, json={"rows": [row], "forget": ["ada"]}).json() == {"rows": 2}
     until(lambda: (arm("ada"), arm("bob")) == ("double", "triple"), SOON)
 
 

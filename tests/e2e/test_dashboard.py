@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from router import Client
+from tests import plain_http
 from tests.e2e.calls import ROWS
 from tests.e2e.conftest import ARMS
 from tests.process import Router, until, write_config
@@ -22,7 +23,7 @@ REQUESTS = 60
 def server(models, tmp_path_factory):
     config = write_config(tmp_path_factory.mktemp("dashboard"), ROUTES, models=str(models))
     with Router(config) as router:
-        if httpx.get(f"http://{router.admin}/dashboard").status_code == httpx.codes.NOT_FOUND:
+        if plain_http.get(f"http://{router.admin}/dashboard").status_code == httpx.codes.NOT_FOUND:
             pytest.skip("this server has no dashboard yet")
         yield router
         assert router.stop() == 0

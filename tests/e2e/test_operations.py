@@ -21,6 +21,7 @@ from protos.v2 import SERVICE as V2
 from router import AsyncClient, Client
 from router.__main__ import main
 from router.stores import open_store
+from tests import plain_http
 from tests.e2e.calls import ROWS, ask_rest, expect_answer, refusal
 from tests.e2e.conftest import ARMS
 from tests.process import Process, Router, until, write_config
@@ -51,7 +52,7 @@ def reloaded(reloading):
     """The same, with the one route that it started with."""
     router, write = reloading
     write({"first": {"arms": ARMS}})
-    httpx.post(f"http://{router.admin}/reload").raise_for_status()
+    plain_http.post(f"http://{router.admin}/reload").raise_for_status()
     return router, write
 
 
@@ -89,7 +90,7 @@ def test_reload_over_the_admin_port(reloaded):
         before = client.describe("first")
 
         path = write({"second": {"arms": DOUBLE}, "first": {"arms": ARMS, "policy": {"kind": "thompson"}}})
-        changed = httpx.post(url).json()["changed"]
+        changed = plain_http.post(url).json()["changed"]
         assert changed[0] == 'routes.first.policy.kind: "split" -> "thompson"'
         assert changed[-1].startswith("routes.second: nothing -> ")
         after = client.describe("first")
@@ -98,18 +99,18 @@ def test_reload_over_the_admin_port(reloaded):
         assert after.arms[0].probability > 0.5
 
         write({"first": {"arms": ARMS, "polcy": {}}})
-        refused = httpx.post(url)
+        refused = plain_http.post(url)
         assert refused.status_code == 422
         assert refused.json()["error"].startswith(f"{path}: routes.first: ")
         assert "`polcy`" in refused.json()["error"]
 
         write({"first": {"arms": ARMS}}, flush_seconds=1.0)
-        refused = httpx.post(url)
+        refused = plain_http.post(url)
         assert refused.status_code == 422
         assert refused.json()["error"] == f"{path}: flush_seconds: cannot change while running; restart to change it"
 
         assert client.routes() == ["second", "first"]
-    assert httpx.get(url).status_code == 405
+    assert plain_http.get(url).status_code == 405
     assert ask_rest(router.address, "/reload", b"").status_code == 404
 
 
@@ -160,15 +161,15 @@ def test_what_is_learnt_during_a_reload_is_not_forgotten(reloaded):
                     (await reload).raise_for_status()
 
     write({"learning": learning})
-    httpx.post(f"http://{router.admin}/reload").raise_for_status()
+    plain_http.post(f"http://{router.admin}/reload").raise_for_status()
     asyncio.run(talk())
     with Client(router.address) as client:
         until(lambda: client.describe("learning").arms[0].probability > 0.9, seconds=3)
 
 
 def test_the_admin_port_tells_health(server):
-    assert httpx.get(f"http://{server.admin}/live").text == "live\n"
-    told = httpx.get(f"http://{server.admin}/ready")
+    assert plain_http.get(f"http://{server.admin}/live").text == "live\n"
+    told = plain_http.get(f"http://{server.admin}/ready")
     assert told.status_code == 200
     assert told.json()["ready"]
     assert all(route["ready"] for route in told.json()["routes"].values())

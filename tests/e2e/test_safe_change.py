@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import socket
 from collections import Counter
 from contextlib import closing
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 from torch import nn
 
 from protos.errors import Code
 from router import Client
+from tests import plain_http
 from tests.e2e.calls import ROWS, refusal
 from tests.e2e.conftest import ARMS
-from tests.e2e.models import Times, write_model
+from tests.e2e.models import FACTORS, write_model
 from tests.process import Router, until, write_config
 
 SOON = 5.0  # seconds: many times what a replica may take to read what others have decided
@@ -36,10 +37,10 @@ class Fragile(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def fragile_models(tmp_path_factory):
+def fragile_models(models, tmp_path_factory):
     root = tmp_path_factory.mktemp("fragile")
-    write_model(root / "double", Times(2.0))
-    write_model(root / "triple", Times(3.0))
+    for name in FACTORS:
+        shutil.copytree(models / name, root / name)
     write_model(root / "fragile", Fragile())
     return root
 
@@ -118,7 +119,7 @@ def test_an_arm_that_is_switched_off_gets_no_request_and_the_log_says_who_did_it
     assert arms_of(client, "switched") == {"double": 100}
 
     url = f"http://{router.address}/v1/routes/switched/switch"
-    told = httpx.post(url, json={"arm": "triple", "on": True, "why": "they are right again"})
+    told = plain_http.post(url, json={"arm": "triple", "on": True, "why": "they are right again"})
     assert told.json() == {"off": [], "frozen": False}
     until(lambda: set(arms_of(client, "switched", 10)) == {"double", "triple"}, SOON)
 
@@ -126,7 +127,7 @@ def test_an_arm_that_is_switched_off_gets_no_request_and_the_log_says_who_did_it
     assert (off.kind, off.arm, off.why) == ("switched_off", "triple", "Ada: prices are wrong")
     assert (on.kind, on.arm, on.why) == ("switched_on", "triple", "an operator: they are right again")
     assert off.time < on.time
-    listed = httpx.get(f"http://{router.admin}/v1/routes/switched/events").json()["events"]
+    listed = plain_http.get(f"http://{router.admin}/v1/routes/switched/events").json()["events"]
     assert [each["kind"] for each in listed] == ["switched_off", "switched_on"]
 
 
@@ -139,14 +140,14 @@ def test_an_arm_that_is_switched_off_gets_no_request_and_the_log_says_who_did_it
     ],
 )
 def test_a_switch_that_says_too_little_is_refused(router, told, status, sentence):
-    refused = httpx.post(f"http://{router.address}/v1/routes/sticky/switch", json=told)
+    refused = plain_http.post(f"http://{router.address}/v1/routes/sticky/switch", json=told)
     assert refused.status_code == status
     assert sentence in refused.json()["error"]
 
 
-def test_switches_survive_a_restart_and_a_reload_says_what_it_changed(fragile_models, tmp_path):
+def test_switches_survive_a_restart_and_a_reload_says_what_it_changed(models, tmp_path):
     def write(**route):
-        return write_config(tmp_path, {"first": {"arms": ARMS, **route}}, models=str(fragile_models))
+        return write_config(tmp_path, {"first": {"arms": ARMS, **route}}, models=str(models))
 
     config = write()
     with Router(config, tmp_path / "one") as router, Client(router.address) as client:
@@ -158,9 +159,9 @@ def test_switches_survive_a_restart_and_a_reload_says_what_it_changed(fragile_mo
         assert client.report("first").frozen
 
         url = f"http://{router.admin}/reload"
-        assert httpx.post(url).json() == {"changed": []}
+        assert plain_http.post(url).json() == {"changed": []}
         write(floor=0.1, policy={"kind": "thompson"}, reward={"high": 2})
-        assert httpx.post(url).json() == {
+        assert plain_http.post(url).json() == {
             "changed": [
                 'routes.first.policy.kind: "split" -> "thompson"',
                 "routes.first.policy.weights: {} -> nothing",
@@ -313,10 +314,10 @@ def bearer(name):
     return {"authorization": f"Bearer {KEYS[name]}"}
 
 
-def test_each_client_may_do_what_its_roles_say(fragile_models, tmp_path):
+def test_each_client_may_do_what_its_roles_say(models, tmp_path):
     def write(*names):
         routes = {"first": {"arms": ARMS}}
-        return write_config(tmp_path, routes, models=str(fragile_models), clients=clients(*names))
+        return write_config(tmp_path, routes, models=str(models), clients=clients(*names))
 
     with Router(write(*KEYS)) as router:
         address, admin = router.address, router.admin
@@ -342,24 +343,24 @@ def test_each_client_may_do_what_its_roles_say(fragile_models, tmp_path):
         }
 
         url = f"http://{address}/v1/routes/first"
-        assert httpx.get(url).status_code == 401
-        assert httpx.get(url, headers={"authorization": "Bearer guess"}).status_code == 401
-        assert httpx.get(url, headers=bearer("shop")).status_code == 403
-        assert httpx.get(url, headers=bearer("reader")).status_code == 200
+        assert plain_http.get(url).status_code == 401
+        assert plain_http.get(url, headers={"authorization": "Bearer guess"}).status_code == 401
+        assert plain_http.get(url, headers=bearer("shop")).status_code == 403
+        assert plain_http.get(url, headers=bearer("reader")).status_code == 200
 
         with Client(address, key=KEYS["greedy"]) as client:
             assert code_of(lambda: client.infer("first", {"x": ROWS})) is Code.OK
             assert code_of(lambda: client.infer("first", {"x": ROWS})) is Code.RESOURCE_EXHAUSTED
 
-        assert httpx.get(f"http://{admin}/metrics").status_code == 401
-        assert httpx.get(f"http://{admin}/ready").status_code == 200
-        assert httpx.get(f"http://{admin}/metrics", headers=bearer("reader")).status_code == 200
-        assert httpx.post(f"http://{admin}/reload", headers=bearer("reader")).status_code == 403
+        assert plain_http.get(f"http://{admin}/metrics").status_code == 401
+        assert plain_http.get(f"http://{admin}/ready").status_code == 200
+        assert plain_http.get(f"http://{admin}/metrics", headers=bearer("reader")).status_code == 200
+        assert plain_http.post(f"http://{admin}/reload", headers=bearer("reader")).status_code == 403
 
         write("boss")
-        told = httpx.post(f"http://{admin}/reload", headers=bearer("boss")).json()["changed"]
+        told = plain_http.post(f"http://{admin}/reload", headers=bearer("boss")).json()["changed"]
         assert [line for line in told if line.startswith("clients.shop: {")]
-        assert httpx.get(url, headers=bearer("reader")).status_code == 401, "from now on"
+        assert plain_http.get(url, headers=bearer("reader")).status_code == 401, "from now on"
 
         said = router.complained + router.printed + str(told)
         for name, key in KEYS.items():

@@ -48,7 +48,7 @@ class Echo:
         request = parse(ModelInferRequest, body)
         self.asked.append(request)
         self.rpc = rpc
-        rpc.trailing.append(("croupier-decision", "d-1"))
+        rpc.trailing.append((b"croupier-decision", b"d-1"))
         self._known(request.model_name)
         response = ModelInferResponse(model_name=request.model_name, model_version="1", id=request.id)
         add_outputs(response, inputs_of(request), raw=True)

@@ -46,7 +46,7 @@ streaming_stopped = threading.Event()
 
 
 async def echo(message, rpc):
-    rpc.trailing += [("croupier-arm", "champion"), ("unit", rpc.metadata.get("unit", "nobody"))]
+    rpc.trailing += [(b"croupier-arm", b"champion"), (b"unit", rpc.metadata.get("unit", "nobody").encode())]
     return message
 
 
@@ -60,7 +60,7 @@ async def wait(_message, _rpc):
 
 
 async def refuse(_message, rpc):
-    rpc.trailing.append(("croupier-arm", "champion"))
+    rpc.trailing.append((b"croupier-arm", b"champion"))
     raise UpstreamError("größer als 100% – zu groß 模型", Code.RESOURCE_EXHAUSTED)
 
 

@@ -201,7 +201,7 @@ def events(service, *answers, **body):
     """What comes of a stream of these answers, some of which may be errors."""
 
     async def stream(bodies, rpc):
-        rpc.trailing.append(("croupier-decision", "d-1"))
+        rpc.trailing.append((b"croupier-decision", b"d-1"))
         async for each in bodies:
             for answer in answers:
                 if isinstance(answer, Exception):
@@ -548,7 +548,7 @@ def test_a_refusal_is_sent_when_all_of_the_request_has_arrived(echo, method, pat
 
 def test_an_error_keeps_its_status_and_the_metadata_of_the_call(echo):
     async def overloaded(_body, rpc):
-        rpc.trailing.append(("croupier-arm", "champion"))
+        rpc.trailing.append((b"croupier-arm", b"champion"))
         raise UpstreamError("the upstream is full", Code.RESOURCE_EXHAUSTED, retry=True)
 
     echo.infer = overloaded

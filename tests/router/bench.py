@@ -43,7 +43,7 @@ class Bench:
 
     def serve(self, name: str = "credit", **settings: Any) -> Route:
         upstreams = {"a": FakeUpstream(), "b": FakeUpstream()}
-        return make_route(self.routes, self.learner, upstreams, clock=self.clock, name=name, **settings)
+        return make_route(self.routes, self.learner.journal, upstreams, clock=self.clock, name=name, **settings)
 
     @property
     def route(self) -> Route:
@@ -55,7 +55,7 @@ class Bench:
 
     def decided(self, route: str = "credit") -> Decision:
         decision = self.decide(route)
-        self.learner.record(decision)
+        self.learner.journal.record(decision)
         return decision
 
     def switch(self, key: str, state: Position, *, version: str = "") -> None:
@@ -68,7 +68,7 @@ class Bench:
 
     async def ask(self, *feedbacks: Feedback) -> list[Verdict]:
         """What became of each feedback."""
-        return await asyncio.wait_for(self.learner.feedback(feedbacks), SOON)
+        return await asyncio.wait_for(self.learner.journal.feedback(feedbacks), SOON)
 
     async def tell(self, feedbacks: Sequence[Feedback]) -> list[Decision | CallError]:
         """The decisions that something was counted for, or why nothing was."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router.learning import learner
+from router.learning import outage
 from router.stores.memory import MemoryStore
 from router.stores.sqlite import SQLiteStore
 from tests.router.bench import Open
@@ -20,8 +20,8 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that was away is asked again at once."""
-    monkeypatch.setattr(learner, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(learner, "LAST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(outage, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(outage, "LAST_RETRY_SECONDS", 0.01)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -35,7 +35,7 @@ from router.ids import DecisionIds
 from router.layers.limit import limited
 from router.layers.log import logged
 from router.learning.learner import Learner
-from router.metrics import Metrics
+from router.metrics import ArmMetrics, Metrics
 from router.route import Arm, DecisionLog, Route, Routes, drawn_ever
 from router.safety.guard import Guard
 from router.stamp import Stamp
@@ -277,9 +277,11 @@ def make_route(
     *,
     clock: FakeClock,
     name: str = "credit",
+    prometheus: Metrics | None = None,
     **settings: Any,
 ) -> Route:
     """A route over fakes that has learnt nothing, published in `routes`; its guard keeps the time of `clock`."""
+    prometheus = prometheus or Metrics(CollectorRegistry())
     told = Settings(arms={arm: ArmSettings(model=arm) for arm in upstreams}, **settings)
     policy = told.build_policy()
     nothing = np.zeros((len(upstreams), policy.width))
@@ -290,7 +292,10 @@ def make_route(
         name=name,
         settings=told,
         in_force=told,
-        arms=tuple(Arm(arm, upstream, upstream, Stamp(name, arm)) for arm, upstream in upstreams.items()),
+        arms=tuple(
+            Arm(arm, upstream, Stamp(name, arm), ArmMetrics(prometheus, name, arm))
+            for arm, upstream in upstreams.items()
+        ),
         champion=list(upstreams).index(told.the_champion),
         encoder=Encoder(told.context) if told.context else None,
         rules=Rules(told.rules, told.context, list(upstreams), told.timezone) if told.rules else None,
@@ -326,8 +331,8 @@ async def learning(learner: Learner) -> AsyncIterator[Learner]:
 
 async def settled(learner: Learner) -> None:
     """Returns when all that was recorded so far is committed, and the policies are fitted to it."""
-    await learner.feedback([])  # answered by a commit
-    await learner.feedback([])  # answered by the next, so that the cycle of the first has ended
+    await learner.journal.feedback([])  # answered by a commit
+    await learner.journal.feedback([])  # answered by the next, so that the cycle of the first has ended
 
 
 class FakeRouter:
@@ -387,7 +392,7 @@ class FakeRouter:
 
     async def readiness(self) -> Readiness:
         routes = self.routes.current
-        store = StoreState(self.learner.store_away_seconds, self.learner.decisions_waiting)
+        store = StoreState(self.learner.outage.seconds, self.learner.journal.decisions_waiting)
         return readiness(routes, await ready_upstreams(routes), store, draining=self.service.draining)
 
     async def infer(self, route: str, *, rpc: Rpc | None = None, **more: Any) -> ModelInferResponse:

@@ -6,8 +6,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from router.config import Arm, Metric, Route
-from router.learning.business import show_metrics
 from router.learning.credit import metric_layout
+from router.learning.gauges import show_means
 from router.metrics import Metrics
 
 SETTINGS = Route(
@@ -23,7 +23,7 @@ def test_totals_means_and_how_many_they_are_of():
         (metric_layout("dropped"), "a"): np.array([1.0, 1.0, 1.0]),
         (metric_layout("minutes"), "b"): np.array([0.0, 0.0, 0.0]),
     }
-    show_metrics(Metrics(registry), "credit", SETTINGS, sums)
+    show_means(Metrics(registry), "credit", SETTINGS, sums)
     shown = {
         (sample.name, sample.labels["arm"], sample.labels["metric"], sample.labels["unit"]): sample.value
         for family in registry.collect()

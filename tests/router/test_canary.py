@@ -48,7 +48,7 @@ def advance(state: State, sums: Sums, now: float, told: Canary = TOLD, watched: 
 
 
 def begun() -> State:
-    return canary.begin("settings", 0.0)
+    return canary.begin(0.0)
 
 
 def at_the_last_step() -> State:

@@ -389,7 +389,7 @@ def test_decisions_that_could_not_have_drawn_both_say_nothing_of_the_difference(
 async def test_of_two_replicas_that_correct_at_once_the_sums_are_those_of_the_last(open_store: Open):
     async with running(open_store(), reward=REPLACE) as one, running(open_store(), reward=REPLACE) as other:
         decision = one.decide()
-        await one.learner.committed(decision)
+        await one.learner.journal.committed(decision)
         said = [(bench, value) for bench in (one, other) for value in (0.125, 0.25, 0.5, 0.75)]
         await asyncio.gather(*(bench.earn(decision, value) for bench, value in said))
         value = one.store.outcomes([decision.id])[decision.id][REWARD].value
@@ -403,12 +403,12 @@ async def test_after_an_outage_feedback_is_sent_again_and_counts_once():
         store.down = True
         refused = await asyncio.gather(*(bench.earn(each) for each in decisions), return_exceptions=True)
         assert all(isinstance(each, Exception) for each in refused)
-        assert bench.learner.store_away_seconds > 0
+        assert bench.learner.outage.seconds > 0
         assert (bench.metric("croupier_store_away_seconds") or 0) >= 0
         store.down = False
         assert await asyncio.gather(*(bench.earn(each) for each in decisions)) == decisions
         await settled(bench.learner)
-        assert bench.learner.store_away_seconds == 0
+        assert bench.learner.outage.seconds == 0
         assert bench.metric("croupier_store_away_seconds") == 0
         assert sum(row[0] for (layout, _), row in bench.sums().items() if layout == REWARD) == 5
 

@@ -17,7 +17,8 @@ from router.config.learning import WarmStart
 from router.learning.counting import count
 from router.learning.fits import AGAIN_SECONDS, MOST, Fits
 from router.learning.fitter import STALE_SECONDS, Fitter
-from router.learning.fitting import fit_of, fitted, learnt, policy_layout, settings_json, settings_of
+from router.learning.fitting import fit_of, fitted, learnt, policy_layout
+from router.learning.settings_json import settings_json, settings_of
 from router.metrics import Metrics
 from router.route import Route, Routes
 from router.safety.switches import ROUTE

@@ -6,14 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from protos.errors import Code, InvalidArgument, ResourceExhausted
+from protos.errors import InvalidArgument, ResourceExhausted
 from router.call import Call, Reply
 from router.layers.limit import limited
 from router.layers.log import logged
-from router.layers.metrics import measured
-from router.metrics import Metrics
 from tests.router.fakes import NOW, FakeClock, FakeUpstream, call_of
 
 pytestmark = pytest.mark.anyio
@@ -63,64 +60,6 @@ async def test_each_handler_has_a_limit_of_its_own():
     await inside
 
 
-# --------------------------------------------------------------------------------------------------------- metrics
-
-
-class Observed:
-    """An arm under its metrics."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.upstream = FakeUpstream()
-        self.handler = measured(Metrics(self.registry), "credit", "champion")(self.upstream)
-
-    def count(self, code: Code) -> float:
-        labels = {"route": "credit", "arm": "champion", "code": code.name}
-        return self.registry.get_sample_value("croupier_requests_total", labels) or 0.0
-
-    @property
-    def timed(self) -> float | None:
-        labels = {"route": "credit", "arm": "champion"}
-        return self.registry.get_sample_value("croupier_request_seconds_count", labels)
-
-
-async def test_every_answer_is_counted_under_its_status_and_timed():
-    observed = Observed()
-    await observed.handler(call_of("credit"))
-    for error, code in [
-        (InvalidArgument("bad"), Code.INVALID_ARGUMENT),
-        (ResourceExhausted("full"), Code.RESOURCE_EXHAUSTED),
-        (RuntimeError("broken"), Code.INTERNAL),
-    ]:
-        observed.upstream.fail(error)
-        with pytest.raises(type(error)):
-            await observed.handler(call_of("credit"))
-        assert observed.count(code) == 1
-    assert observed.count(Code.OK) == 1
-    assert observed.timed == 4
-
-
-async def test_a_caller_who_left_is_counted_as_cancelled():
-    observed = Observed()
-    held = observed.upstream.hold()
-    left = asyncio.ensure_future(observed.handler(call_of("credit")))
-    await held.arrived.wait()
-    assert observed.timed == 0
-    left.cancel()
-    await asyncio.wait([left])
-    assert (observed.count(Code.CANCELLED), observed.timed) == (1, 1)
-
-
-async def test_nothing_that_a_client_sends_becomes_a_label():
-    observed = Observed()
-    call = call_of("credit", unit="jane@example.com", id="secret-id")
-    call.metadata = {"authorization": "secret-token"}
-    await observed.handler(call)
-    samples = [sample for family in observed.registry.collect() for sample in family.samples]
-    values = {value for sample in samples for value in sample.labels.values()}
-    assert not {value for value in values if "secret" in value or "jane" in value}
-
-
 # ------------------------------------------------------------------------------------------------------------- log
 
 
@@ -129,7 +68,8 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 async def stamped(_call: Call) -> Reply:
-    return Reply(b"", [("croupier-decision", "d1"), ("croupier-arm", "champion"), ("croupier-propensity", "0.25")])
+    said = [(b"croupier-decision", b"d1"), (b"croupier-arm", b"champion"), (b"croupier-propensity", b"0.25")]
+    return Reply(b"", said)
 
 
 async def test_a_line_says_where_a_request_went_and_how_it_ended():

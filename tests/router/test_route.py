@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from bandits import sampler
-from protos.errors import CallError, Code, DeadlineExceeded, InvalidArgument, UpstreamError
+from protos.errors import CallError, Code, DeadlineExceeded, InvalidArgument, ResourceExhausted, UpstreamError
 from protos.messages import ModelInferResponse
 from protos.tensors import outputs_of
 from router.call import Call, Reply
@@ -18,6 +19,7 @@ from router.config import EpsilonGreedyPolicy, Failover, Guard, SplitPolicy, Tho
 from router.config.safety import AnyGuardrail, Canary, ErrorGuardrail, Step
 from router.errors import NoArmAllowed, NotRecorded
 from router.learning.fitting import standing
+from router.metrics import Metrics
 from router.route import Route, Routes, permitted
 from tests.router.bench import p_of
 from tests.router.fakes import FakeClock, FakeLog, FakeUpstream, call_of, make_route
@@ -37,7 +39,9 @@ class Bench:
         self.a, self.b = FakeUpstream("double-a"), FakeUpstream("double-b")
         settings.setdefault("policy", SplitPolicy(weights={"a": 999_999.0, "b": 1.0}))
         settings.setdefault("guard", Guard(failures=2, seconds=10.0))
-        make_route(self.routes, self.log, {"a": self.a, "b": self.b}, clock=self.clock, **settings)
+        self.registry = CollectorRegistry()
+        arms, metrics = {"a": self.a, "b": self.b}, Metrics(self.registry)
+        make_route(self.routes, self.log, arms, clock=self.clock, prometheus=metrics, **settings)
         self.handler = self.routes.handler("credit")
 
     @property
@@ -139,6 +143,61 @@ def test_without_stickiness_or_a_unit_each_request_is_drawn_anew(sticky: bool):
     assert {route.decide(call_of("credit", unit=unit))[0].arm for _ in range(50)} == {"a", "b"}
 
 
+def test_a_route_with_no_arm_left_says_that_none_is_drawn():
+    route = replace(Bench().route, allowed=np.array([False, False]))
+    np.testing.assert_array_equal(route.probabilities(), [0.0, 0.0])
+
+
+# --------------------------------------------------------------------------------------------------------- metrics
+
+
+def counted(bench: Bench, code: Code) -> float:
+    labels = {"route": "credit", "arm": "a", "code": code.name}
+    return bench.registry.get_sample_value("croupier_requests_total", labels) or 0.0
+
+
+def timed(bench: Bench) -> float | None:
+    return bench.registry.get_sample_value("croupier_request_seconds_count", {"route": "credit", "arm": "a"})
+
+
+async def test_every_answer_of_an_arm_is_counted_under_its_status_and_timed():
+    bench = Bench(failover=Failover(attempts=0))
+    await bench.ask()
+    for error, code in [
+        (InvalidArgument("bad"), Code.INVALID_ARGUMENT),
+        (ResourceExhausted("full"), Code.RESOURCE_EXHAUSTED),
+        (RuntimeError("broken"), Code.INTERNAL),
+    ]:
+        bench.a.fail(error)
+        with pytest.raises(type(error)):
+            await bench.ask()
+        assert counted(bench, code) == 1
+    assert counted(bench, Code.OK) == 1
+    assert timed(bench) == 4
+
+
+async def test_a_caller_who_left_is_counted_as_cancelled():
+    bench = Bench()
+    held = bench.a.hold()
+    left = asyncio.ensure_future(bench.ask())
+    await held.arrived.wait()
+    assert timed(bench) == 0
+    left.cancel()
+    await asyncio.wait([left])
+    assert (counted(bench, Code.CANCELLED), timed(bench)) == (1, 1)
+
+
+async def test_nothing_that_a_client_sends_becomes_a_label():
+    bench = Bench()
+    call = call_of("credit", unit="jane@example.com", id="secret-id")
+    call.metadata = {"authorization": "secret-token"}
+    await bench.handler(call)
+    samples = [sample for family in bench.registry.collect() for sample in family.samples]
+    assert samples
+    values = {value for sample in samples for value in sample.labels.values()}
+    assert not {value for value in values if "secret" in value or "jane" in value}
+
+
 # ------------------------------------------------------------------------------------------------------- the answer
 
 
@@ -154,9 +213,9 @@ async def test_the_answer_is_the_arms_under_the_routes_name_with_the_decision_be
     assert parameters["arm"].string_param == decision.arm == "a"
     assert parameters["propensity"].double_param == decision.propensity
     assert reply.metadata == [
-        ("croupier-decision", decision.id),
-        ("croupier-arm", "a"),
-        ("croupier-propensity", repr(decision.propensity)),
+        (b"croupier-decision", decision.id.encode()),
+        (b"croupier-arm", b"a"),
+        (b"croupier-propensity", repr(decision.propensity).encode()),
     ]
     assert decision.unit == "jane"
 
@@ -164,18 +223,19 @@ async def test_the_answer_is_the_arms_under_the_routes_name_with_the_decision_be
 async def test_what_an_arm_says_beside_its_outputs_stays():
     bench = Bench()
 
-    async def talkative(call: Call) -> Reply:
-        response = ModelInferResponse(model_name="inner", id="i")
-        response.parameters["calibrated"].bool_param = True
-        response.parameters["arm"].string_param = "of a router behind this one"
-        return Reply(response.SerializeToString(), [("x-model", "m")])
+    class Talkative(FakeUpstream):
+        async def __call__(self, call: Call) -> Reply:
+            response = ModelInferResponse(model_name="inner", id="i")
+            response.parameters["calibrated"].bool_param = True
+            response.parameters["arm"].string_param = "of a router behind this one"
+            return Reply(response.SerializeToString(), [(b"x-model", b"m")])
 
-    arms = (replace(bench.route.arms[0], handler=talkative), bench.route.arms[1])
+    arms = (replace(bench.route.arms[0], upstream=Talkative()), bench.route.arms[1])
     reply = await replace(bench.route, arms=arms)(call_of("credit"))
     response = ModelInferResponse.FromString(reply.body)
     assert response.parameters["calibrated"].bool_param
     assert response.parameters["arm"].string_param == "a"
-    assert reply.metadata[0] == ("x-model", "m")
+    assert reply.metadata[0] == (b"x-model", b"m")
 
 
 async def test_a_request_sees_one_policy_from_start_to_end():

@@ -157,8 +157,8 @@ async def test_an_inference_is_answered_and_its_decision_told_twice(fake: FakeRo
     rpc = Rpc([])
     response = await fake.infer("credit", x=[1.5], id="r1", rpc=rpc)
     assert (response.model_name, response.id) == ("credit", "r1")
-    assert dict(rpc.trailing)["croupier-decision"] == decision_of(response)
-    assert dict(rpc.trailing)["croupier-arm"] == arm_of(response)
+    assert dict(rpc.trailing)[b"croupier-decision"].decode() == decision_of(response)
+    assert dict(rpc.trailing)[b"croupier-arm"].decode() == arm_of(response)
     await settled(fake.learner)
     decision = fake.store.find([decision_of(response)])[decision_of(response)]
     assert (decision.route, decision.arm, decision.propensity) == ("credit", arm_of(response), 0.5)

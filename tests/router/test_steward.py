@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from router.call import Batch, Decision, Feedback
-from router.config import Reward, ThompsonPolicy
+from router.config import Arm, Reward, ThompsonPolicy
 from router.config.safety import Canary, ErrorGuardrail, Moment, Schedule, Shadow, Step
 from router.errors import NoArmAllowed
 from router.learning.counting import count
@@ -326,6 +326,7 @@ def test_an_arm_of_a_frozen_route_can_still_be_switched_off():
 
 CANARY = Canary(arm="b", steps=[Step(share=0.1, calls=10), Step(share=0.5, seconds=60)], objective="guardrails")
 ROLL_BACK = {"errors": ErrorGuardrail(action="roll_back", most=0.05)}
+RUN = canaries.digest(CANARY, ROLL_BACK, repr((Arm(model="b"), Arm(model="a"))))
 
 
 def canaried(store: Store | None = None, clock: FakeClock | None = None, **more: Any) -> Replica:
@@ -388,6 +389,51 @@ def test_a_canary_with_other_settings_begins_anew():
     again = canaried(replica.store, replica.clock, canary=msgspec.structs.replace(CANARY, run="2"))
     assert again.p == [0.9, 0.1]
     assert again.looks() == ["canary_began"]
+
+
+def test_in_a_rolling_reload_the_canary_of_each_configuration_moves_on_and_none_begins_anew():
+    """Both replicas look again and again while one of them is reloaded, back and forth: each run begins once."""
+    store, clock = MemoryStore(), FakeClock()
+    other = msgspec.structs.replace(CANARY, steps=[Step(share=0.25, calls=30), Step(share=0.75, seconds=60)])
+    one, two = canaried(store, clock), canaried(store, clock)
+    said = one.looks() + two.looks()
+    one.serves("b", 10)
+    said += one.looks() + two.looks()
+    assert one.p == two.p == [0.5, 0.5]
+
+    clock.advance(1.0)
+    two = canaried(store, clock, canary=other)
+    for _ in range(5):
+        said += one.looks() + two.looks()
+        clock.advance(1.0)
+        two.serves("b", 2)
+    assert (one.p, two.p) == ([0.5, 0.5], [0.75, 0.25])
+    for flipped in (CANARY, other) * 2:  # and back, and there again
+        two = canaried(store, clock, canary=flipped)
+        said += two.looks() + one.looks()
+        assert two.p == ([0.5, 0.5] if flipped is CANARY else [0.75, 0.25])
+
+    one = canaried(store, clock, canary=other)
+    for _ in range(3):
+        one.serves("b", 5)
+        two.serves("b", 5)
+        said += one.looks() + two.looks()
+    assert one.p == two.p == [0.25, 0.75]
+    assert said == ["canary_began", "stepped", "canary_began", "stepped"]
+    assert one.looks() == two.looks() == []
+
+
+def test_a_canary_that_was_rolled_back_stays_so_when_its_configuration_comes_back():
+    replica = canaried()
+    replica.looks()
+    replica.serves("b", 60, failed=20)
+    assert replica.looks() == ["rolled_back"]
+    replica.clock.advance(1.0)
+    other = msgspec.structs.replace(CANARY, run="2")
+    assert canaried(replica.store, replica.clock, canary=other).looks() == ["canary_began"]
+    again = canaried(replica.store, replica.clock)
+    assert again.p == [1.0, 0.0]
+    assert again.looks() == []
 
 
 def test_a_canary_moves_on_though_the_policy_is_frozen_and_each_look_after_that_changes_nothing():
@@ -462,7 +508,7 @@ def test_a_shadow_never_answers_not_even_where_nobody_else_is_left():
     [
         ({kind("credit"): {"b": b"not JSON"}}, {}),
         ({kind("credit"): {"b": b'{"state": "sideways", "who": "", "why": "", "time": 0}'}}, {}),
-        ({canaries.KIND: {"credit": b"{}"}}, {"canary": CANARY, "guardrails": ROLL_BACK}),
+        ({canaries.kind("credit"): {RUN: b"{}"}}, {"canary": CANARY, "guardrails": ROLL_BACK}),
     ],
 )
 def test_a_document_that_cannot_be_read_is_logged_and_the_route_goes_on(

@@ -246,8 +246,10 @@ async def test_what_was_learnt_is_known_after_a_reload(tmp_path: Path):
     async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
         decisions = [fake.routes.current["credit"].decide(call_of("credit"))[0] for _ in range(20)]
         for decision in decisions:
-            fake.learner.record(decision)
-        await fake.learner.feedback([Feedback(decision.id, 0.0, float(decision.arm == "b")) for decision in decisions])
+            fake.learner.journal.record(decision)
+        await fake.learner.journal.feedback(
+            [Feedback(decision.id, 0.0, float(decision.arm == "b")) for decision in decisions]
+        )
         await settled(fake.learner)
         before = fake.routes.current["credit"]
         assert p_of(before) == [0.0, 1.0]

@@ -6,7 +6,6 @@ import pytest
 
 from protos.errors import Code, InvalidArgument, UpstreamError
 from router.call import Reply
-from router.wire import ARM_HEADER, DECISION_HEADER, PROPENSITY_HEADER
 from tests.router.fakes import call_of
 
 pytest.importorskip("opentelemetry.sdk")
@@ -20,6 +19,7 @@ from router.layers.trace import traced
 pytestmark = pytest.mark.anyio
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAID = [(b"croupier-decision", b"d1"), (b"croupier-arm", b"a"), (b"croupier-propensity", b"0.25")]
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
 
 
@@ -38,7 +38,7 @@ class Bench:
         self.seen.append(dict(call.metadata))
         if self._error is not None:
             raise self._error
-        return Reply(b"", [(DECISION_HEADER, "d1"), (ARM_HEADER, "a"), (PROPENSITY_HEADER, "0.25"), ("other", "x")])
+        return Reply(b"", [*SAID, (b"other", b"x")])
 
     async def ask(self, traceparent: str | None = None):
         call = call_of("credit", unit="jane")

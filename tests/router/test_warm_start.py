@@ -61,6 +61,17 @@ def test_another_setting_learns_anew():
     assert rows(store, other) == [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
 
 
+def test_settings_that_come_back_find_what_they_were_taught():
+    """In a rolling reload both are in force at once; a replica that starts then begins as its peers have."""
+    store = MemoryStore()
+    logged(store, ("a", 1.0))
+    before = rows(store)
+    other = Route(arms=ARMS, policy=ThompsonPolicy(), warm_start=WarmStart(route="old", weight=2.0))
+    logged(store, ("b", 1.0))
+    assert rows(store, other) == [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]
+    assert rows(store) == before == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+
+
 def test_rewards_are_read_in_the_range_of_the_new_route_and_others_are_left_out():
     store = MemoryStore()
     logged(store, ("a", 5.0), ("a", -5.0), ("a", 50.0))

@@ -22,6 +22,7 @@ function ledger(told) {
     ["Earned by a decision", significant(told.earned, 4)],
     ["The champion would have earned", ...interval(told.champion)],
     ["Gain of a decision", ...interval(told.gain, { sign: true })],
+    ...(told.by_unit ? [["Gain of a decision, by unit", ...interval(told.by_unit.gain, { sign: true })]] : []),
     [`Gain of ${count(told.decisions)} decisions`, ...interval(told.total, { sign: true })],
     ...(known(told.cost) === null ? [] : [["Cost beyond the champion's", significant(told.cost)]]),
     ...(known(told.on_investment) === null ? [] : [["Return on investment", `${count(100 * told.on_investment)} %`]]),

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from protos.errors import Code
 from router.call import Decision, Outcome, Vector
 from router.client import Earned
 from router.stores import open_store
+from tests import plain_http
 from tests.e2e.chaos.customers import ROUTE, Customers, Replica, Told, earned
 from tests.e2e.models import FACTORS
 from tests.process import Router, Runtime, write_config
@@ -154,6 +153,6 @@ class Said:
 
 async def said(replica: Replica) -> Said:
     process = replica.process
-    ready = await asyncio.to_thread(httpx.get, f"http://{process.admin}/ready", timeout=10)
+    ready = await asyncio.to_thread(plain_http.get, f"http://{process.admin}/ready", timeout=10)
     metrics = {name: await asyncio.to_thread(process.metric, name) for name in (AWAY, WAITING)}
     return Said(ready.status_code, **ready.json()["store"], metrics=metrics)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,16 +13,20 @@ from protos.errors import InvalidArgument
 from protos.messages import Estimate, Evaluation
 from router.answers.candidate import with_policy
 from router.answers.evaluate import evaluation
-from router.answers.service import read_study
-from router.answers.study import Versions, study
+from router.answers.reading import Versions, read_study
+from router.answers.study import study
 from router.answers.units import TOO_SURE
 from router.answers.value import named
+from router.call import REWARD, Batch, Credit, Decision, Outcome
 from router.config import Arm, EpsilonGreedyPolicy, SplitPolicy
 from router.config import Route as Settings
 from router.config.context import Feature
+from router.config.learning import WarmStart
 from router.config.rules import Rule
 from router.config.safety import Canary, ErrorGuardrail, Failover, Step
+from router.learning.warm_start import documents_of, taught, warm_start
 from tests.router.answers.worlds import NAME, World, lived
+from tests.router.fakes import NOW
 
 MEANS = {"a": 0.5, "b": 0.7, "c": 0.3}
 CONTEXT = {"x": Feature(tensor="x", column=0, mean=0.5, scale=0.3)}
@@ -152,6 +159,87 @@ def test_a_budget_and_a_half_life_of_the_candidates_own_hold():
     assert soon.arms[1].wanted < 0.9 < late.arms[1].wanted, "who forgets in ten decisions knows little"
 
 
+def elsewhere(world: World, n: int, *, arm: str = "c", after: float = -1e6, told_after: float | None = None) -> None:
+    """Another route, "old", has logged n rewards of 1 for an arm, and n of 0 for the others."""
+    decisions, credits = [], []
+    for k in range(n):
+        for each in MEANS:
+            time = NOW + after + k * 1e-3
+            decision = Decision(f"{round(time * 1000):012x}{each}{k:019x}", "old", each, 1 / 3, time, "v")
+            told = time if told_after is None else NOW + told_after
+            decisions.append(decision)
+            credits.append(Credit(Outcome(decision.id, REWARD, float(each == arm), told)))
+    world.store.commit(Batch(decisions, credits))
+
+
+def begun(world: World, text: str, warm_start: WarmStart | None = None, *, most: int | None = None) -> Evaluation:
+    settings = with_policy(msgspec.structs.replace(world.route.settings, warm_start=warm_start), text)
+    warm = partial(taught, world.store, settings, most=most)
+    return evaluation(world.study(), NAME, settings, alpha=0.05, warm=warm)
+
+
+def test_it_begins_with_the_warm_start_that_the_route_would_begin_with():
+    """Another log praises c; so does who begins with it, and after it the route's own rewards are few."""
+    world = lived(200, MEANS)
+    elsewhere(world, 2000)
+    served = msgspec.structs.replace(world.route.settings, warm_start=WarmStart(route="old"))
+    warm_start(world.store, NAME, served, world.route.policy, "counts")
+    before = dict(world.store.documents(documents_of(NAME)))
+    alone = begun(world, "{kind: thompson}")
+    warm = begun(world, "{kind: thompson}", WarmStart(route="old"))
+    assert alone.arms[1].wanted > 0.8
+    assert warm.arms[2].wanted > 0.95
+    assert (warm.learnt_from, warm.judged_on) == (alone.learnt_from, alone.judged_on)
+    assert any(said.startswith("It began with 6000 rewards of route 'old'") for said in warm.warnings)
+    light = begun(world, "{kind: thompson}", WarmStart(route="old", weight=1e-6))
+    assert [arm.wanted for arm in light.arms] == pytest.approx([arm.wanted for arm in alone.arms], abs=1e-3)
+    own = begun(world, "{policy: {kind: thompson}, warm_start: {route: old}}")
+    assert [arm.wanted for arm in own.arms] == [arm.wanted for arm in warm.arms], "as a term of the candidate's own"
+    none = begun(world, "{policy: {kind: thompson}, warm_start: null}", WarmStart(route="old"))
+    assert [arm.wanted for arm in none.arms] == [arm.wanted for arm in alone.arms]
+    assert before
+    assert world.store.documents(documents_of(NAME)) == before, "what the route itself begins with is left alone"
+
+
+@pytest.mark.parametrize("when", [{"after": 10.1}, {"told_after": 10.1}])
+def test_it_does_not_begin_with_what_was_not_known_yet(when: dict[str, Any]):
+    """The newer half begins 10 s after the older one: what was decided or told by then cannot have been its start."""
+    world = lived(200, MEANS)
+    elsewhere(world, 2000, **when)
+    alone, warm = begun(world, "{kind: thompson}"), begun(world, "{kind: thompson}", WarmStart(route="old"))
+    assert [arm.wanted for arm in warm.arms] == [arm.wanted for arm in alone.arms]
+    assert any(said.startswith("It began with 0 rewards of route 'old'") for said in warm.warnings)
+
+
+def test_a_warm_start_from_the_routes_own_log_does_not_count_twice(world: World):
+    alone, own = begun(world, "{kind: thompson}"), begun(world, "{kind: thompson}", WarmStart(route=NAME))
+    assert [arm.wanted for arm in own.arms] == [arm.wanted for arm in alone.arms]
+    assert "Its warm start is left out: that is the route's own log, and would count twice." in own.warnings
+
+
+def test_of_a_long_log_elsewhere_the_oldest_decisions_are_read_and_that_is_said():
+    world = lived(200, MEANS)
+    elsewhere(world, 100)
+    told = begun(world, "{kind: thompson}", WarmStart(route="old"), most=30)
+    (said,) = [each for each in told.warnings if "'old'" in each]
+    assert said.startswith("It began with 30 rewards")
+    assert said.endswith("of the oldest decisions of that log; the rest was not read.")
+    (said,) = [
+        each for each in begun(world, "{kind: thompson}", WarmStart(route="old"), most=300).warnings if "'old'" in each
+    ]
+    assert said.endswith("the first decision that it was judged on.")
+
+
+def test_a_warm_start_from_another_context_is_refused_as_the_route_would_refuse_it():
+    world = lived(200, MEANS, context=CONTEXT)
+    elsewhere(world, 10)
+    with pytest.raises(
+        InvalidArgument, match=r"policy: it cannot be judged on this log: warm_start\.route: 'old' logged"
+    ):
+        begun(world, "{kind: linucb}", WarmStart(route="old"))
+    assert begun(world, "{kind: split}", WarmStart(route="old")).learnt_from == 0, "which begins with nothing anyway"
+
+
 def test_what_rules_allow_is_as_it_was_logged():
     rule = Rule(name="hard", when="x > 0.5", only=("a", "c"))
     world = lived(2000, MEANS, context=CONTEXT, rules=(rule,))
@@ -268,7 +356,7 @@ def test_a_context_that_meant_something_else_is_not_read():
         ("{policy: {kind: thompson}, floor: 0.1, budget: {share: 0.1}}", "policy: budget: a floor would take"),
         (
             "{policy: {kind: thompson}, rules: []}",
-            "policy: rules: judged are budget, floor, half_life_seconds",
+            "policy: rules: judged are budget, floor, half_life_seconds, policy, warm_start",
         ),
         ("{policy: {kind: thompson}, 3: 4}", "policy: 3: judged are"),
         ("{policy: thompson}", "policy: Expected `object`"),

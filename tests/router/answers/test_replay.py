@@ -21,7 +21,7 @@ from router.answers.replay import key_of, made_again, refitted, scores
 from router.call import REWARD, Batch, Credit, Decision, Fit, Outcome
 from router.config import Route as Settings
 from router.config.safety import Canary, Moment, Schedule, Step
-from router.learning.fitting import settings_json, settings_of
+from router.learning.settings_json import settings_json, settings_of
 from router.safety.schedule import scheduled
 from router.stores import DECISIONS, Store
 from router.stores.memory import MemoryStore

@@ -309,7 +309,7 @@ def test_switches_the_guard_and_a_canary_are_told(world: World):
         "b": Switch("ejected", "errors", "too many of them.", NOW),
         ROUTE: Switch("frozen", "an operator", "a holiday", NOW, route.version),
     }
-    state = State("digest", NOW, step=1, entered=NOW)
+    state = State(NOW, step=1, entered=NOW)
     known = Known(world.store.sums(NAME), world.study(), world.clock(), switches, state)
     told = report(route, known, alpha=0.05)
     assert (of(told, "b").state, of(told, "b").why) == ("ejected", "errors: too many of them.")

@@ -34,7 +34,6 @@ from router.answers.reader import Reader
 from router.answers.report import report
 from router.answers.service import EVALUATED, FRESH_SECONDS, AnswerService, answer_methods
 from router.answers.study import Study
-from router.call import Batch
 from router.client import AsyncClient, Client, Earned
 from router.edge.rest import answer_routes
 from router.errors import StoreAway
@@ -166,8 +165,8 @@ async def test_rest_answers_the_same_messages_as_json(asked: Answering):
 
 async def test_events_come_in_order_and_in_pieces(asked: Answering):
     events = [event("credit", "ejected", arm="challenger", why=f"no. {k}", now=NOW + k) for k in range(5)]
-    asked.fake.store.commit(Batch(events=events))
-    asked.fake.store.commit(Batch(events=[event("other", "ejected", why="elsewhere", now=NOW)]))
+    elsewhere = event("other", "ejected", why="elsewhere", now=NOW)
+    asked.fake.store.put("said", {}, events=[*events, elsewhere])
     told = await asked.service.events(EventsRequest(route="credit"))
     assert [each.why for each in told.events] == [f"no. {k}" for k in range(5)]
     newest = await asked.service.events(EventsRequest(route="credit", most=2))

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits.anytime import draw_evidence, draw_rows
-from router.answers.service import read_study
-from router.answers.study import SLACK, Versions, newest, study
+from router.answers.reading import SLACK, Versions, newest, read_study
+from router.answers.study import study
 from router.call import Decision, Outcome
 from router.config import Route as Settings
 from router.config import ThompsonPolicy

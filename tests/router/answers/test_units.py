@@ -16,6 +16,9 @@ from router.answers.shown_report import show_report
 from router.answers.study import Study
 from router.answers.tables import Ink
 from router.answers.units import TOO_SURE, by_unit, came_back, mean_by_unit, spread
+from router.answers.value import against_champion
+from router.config import Arm
+from router.config import Route as Settings
 from router.config.reward import Range, Reward
 from router.learning.lift import lift_layout, lift_row
 from router.safety.comparisons import weighed_row
@@ -64,6 +67,41 @@ def test_intervals_that_count_units_hold_at_all_looks_where_those_that_count_dec
     # Decisions of a unit n and their squares, with the correlation within a unit ρ: 1 + (Σn²/Σn - 1) ρ.
     rho = 0.15**2 / (0.15**2 + 0.1**2 / 3)
     assert np.mean(effects) == pytest.approx(1.0 + LOOKS[-1] / 300 * rho, rel=0.1)
+
+
+def test_the_gain_over_the_champion_by_unit_holds_where_the_plain_one_does_not():
+    """Of two arms as likely, b earns 0.1 more than the champion a: the gain of a decision is 0.05."""
+    rng, runs, alpha = np.random.default_rng(17), 40, 0.05
+    settings = Settings(arms={arm: Arm(model=arm) for arm in ("a", "b")}, sticky=True)
+    misses = np.zeros(4)
+    for _ in range(runs):
+        world = sticky_units(rng, LOOKS[-1], 200, deviation=0.2, lift=0.1)
+        ever = np.zeros(4, dtype=np.bool_)
+        for look in LOOKS:
+            told = against_champion(until(world, look), settings, 0, alpha=alpha)
+            assert told.by_unit.gain.HasField("low")
+            assert told.by_unit.gain.value == pytest.approx(told.gain.value)
+            known = (told.champion, 0.5), (told.gain, 0.05), (told.by_unit.champion, 0.5), (told.by_unit.gain, 0.05)
+            ever |= [missed(*each) for each in known]
+        misses += ever
+    plain_value, plain_gain, value, gain = misses / runs
+    assert min(plain_value, plain_gain) > 0.2, "the plain ones fall well short of 0.95"
+    assert max(value, gain) <= 0.1, "0.05 is promised; 4 of 40 is within two standard errors of it"
+
+
+def test_the_gain_by_unit_is_that_of_a_walk_over_the_units():
+    """Drawn evenly, with predictions of nothing: what a decision earned less R / p where the champion was drawn."""
+    settings = Settings(arms={arm: Arm(model=arm) for arm in ("a", "b")}, sticky=True)
+    world = sticky_units(np.random.default_rng(9), 5000, 400, deviation=0.1, lift=0.2)
+    told = against_champion(world, settings, 0, alpha=0.05).by_unit
+    assert told.units == 400
+    assert told.gain.low < 0.1 < told.gain.high
+    assert (told.total.low, told.total.value) == pytest.approx((5000 * told.gain.low, 5000 * told.gain.value))
+    by_unit: dict[int, list[float]] = {}
+    for unit, arm, reward in zip(world.units.tolist(), world.chosen.tolist(), world.rewards.tolist(), strict=True):
+        by_unit.setdefault(unit, []).append(reward - (reward / 0.5 if arm == 0 else 0.0))
+    walked = sum(map(sum, by_unit.values())) / 5000
+    assert told.gain.value == pytest.approx(walked, abs=0.05), "which is as unbiased, and noisier"
 
 
 def test_a_true_lift_is_still_found():
@@ -142,10 +180,14 @@ def test_a_sticky_route_whose_units_came_back_is_told_by_unit_with_a_warning():
         assert arm.by_unit.mean.low < arm.mean.value < arm.by_unit.mean.high
     assert b.by_unit.lift.value == pytest.approx(b.lift.value, rel=1e-6)
     assert not a.by_unit.HasField("lift")
+    worth = told.against_champion
+    assert worth.by_unit.units == 400
+    assert worth.by_unit.gain.value == pytest.approx(worth.gain.value)
     lines = list(show_report(told, Ink(colours=False)))
     assert " ".join(lines[2:4]) == TOO_SURE, "where nobody can miss it"
     assert any("units  rewards a unit  design effect" in line for line in lines)
     assert any("400 units drew 2,000 times, one of them 5 times" in line for line in lines)
+    assert any(line.startswith("By unit: ") and "from 400 units, design effect" in line for line in lines)
     assert max(map(len, lines)) <= 120
 
 
@@ -153,7 +195,7 @@ def test_a_sticky_route_whose_units_came_back_is_told_by_unit_with_a_warning():
 def test_nothing_is_said_of_units_where_none_counts_twice(units: int, sticky: bool):
     told = told_of(units, sticky=sticky)
     assert not told.HasField("units")
-    assert not any(arm.HasField("by_unit") for arm in told.arms)
+    assert not any(arm.HasField("by_unit") for arm in (*told.arms, told.against_champion))
     assert not told.warnings
 
 

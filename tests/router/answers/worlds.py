@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from router.answers.service import read_study
-from router.answers.study import Study, Versions
+from router.answers.reading import Versions, read_study
+from router.answers.study import Study
 from router.call import Batch, Decision, Feedback
 from router.learning.credit import Crediting
 from router.learning.fitting import fit_of, fitted

@@ -12,6 +12,7 @@ import pytest
 from protos.rest import rest_app
 from router import dashboard
 from router.dashboard import dashboard_routes
+from tests import plain_http
 from tests.router.dashboard.fake import FakeAnswers, served
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ async def test_the_page_is_found_from_everywhere():
 def test_a_slash_at_the_end_leads_to_the_page():
     """Its relative addresses would lead astray from there."""
     with served(FakeAnswers().app) as address:
-        answer = httpx.get(f"http://{address}/dashboard/", follow_redirects=True)
+        answer = plain_http.get(f"http://{address}/dashboard/", follow_redirects=True)
         assert str(answer.url) == f"http://{address}/dashboard"
         assert answer.status_code == 200
 

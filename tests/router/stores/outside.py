@@ -28,9 +28,9 @@ class OutsideContract:
 
     def test_what_one_wrote_the_other_reads(self, store: Store, again: Again):
         made = decision("d1", unit="u", context=(0.1, -0.0))
-        batch = Batch([made, decision("d2")], [credit("d1", [1, 0.1], value=0.1)], fits=[fit("7")], events=[event("e")])
+        batch = Batch([made, decision("d2")], [credit("d1", [1, 0.1], value=0.1)], fits=[fit("7")])
         store.commit(batch)
-        store.put("switch", {"a": b"off"})
+        store.put("switch", {"a": b"off"}, events=[event("e")])
         with closing(again()) as other:
             assert other.find(["d1"]) == {"d1": made}
             assert list(other.log(made.route)) == list(store.log(made.route))
@@ -63,7 +63,6 @@ class OutsideContract:
         for batch in (
             Batch([decision("d1"), decision("d2", unit="\ud800")]),
             Batch([decision("d1")], [credit("d1", name="\ud800")]),
-            Batch([decision("d1")], events=[event("\ud800")]),
             Batch([decision("d1")], fits=[fit("1", settings="\ud800")]),
         ):
             with pytest.raises(StoreError):
@@ -71,7 +70,10 @@ class OutsideContract:
             assert store.find(["d1"]) == {}
         with pytest.raises(StoreError):
             store.put("switch", {"a": b"1", "\ud800": b"2"})
+        with pytest.raises(StoreError):
+            store.put("switch", {"a": b"1"}, events=[event("e"), event("\ud800")])
         assert store.documents("switch") == {}
+        assert store.events("credit") == []
 
     def test_a_closed_store_says_so(self, store: Store):
         store.commit(decided("d1"))

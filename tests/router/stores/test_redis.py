@@ -94,8 +94,8 @@ class TestOneRedis(OutsideContract):
 class TestARestart:
     def test_what_was_acknowledged_is_there_after_redis_died_and_nobody_lends_a_hand(self, own: RedisServer):
         with closing(opened(own, "test")) as store:
-            store.commit(Batch([decision("d1")], [credit("d1", [1, 0.5])], fits=[fit("7")], events=[event("e1")]))
-            store.put("switch", {"a": b"off"})
+            store.commit(Batch([decision("d1")], [credit("d1", [1, 0.5])], fits=[fit("7")]))
+            store.put("switch", {"a": b"off"}, events=[event("e1")])
             sums, documents, version = listed(store), store.documents("switch"), store.version()
             own.kill()
             own.start()
@@ -207,10 +207,10 @@ class TestManyReplicas:
                     "w",
                     1,
                     [fit("7")],
-                    [event("e1")],
                 )
                 assert store.commit(batch) == [True]
-                assert store.put("switch", {"a": b"on", "b": b"off"})
+                assert store.put("switch", {"a": b"on", "b": b"off"}, events=[event("e1"), event("e2", "other")])
+                assert [len(store.events(route)) for route in (ROUTE, "other")] == [1, 1]
                 assert store.documents("switch").keys() == {"a", "b"}
                 assert [len(list(store.log(route))) for route in (ROUTE, "other")] == [1, 1]
                 assert store.fit(ROUTE, "7")

@@ -72,12 +72,10 @@ class TestOneFile(OutsideContract):
 class TestDurability:
     def test_everything_is_there_after_a_restart(self, file):
         made = decision("d1", unit="u", context=(0.1, -0.0), failed=("b",), prediction=0.25)
-        batch = Batch(
-            [made, decision("d2")], [credit("d1", [1, 0.1], value=0.1)], [add(1, 0)], "w", 1, [fit("7")], [event("e1")]
-        )
+        batch = Batch([made, decision("d2")], [credit("d1", [1, 0.1], value=0.1)], [add(1, 0)], "w", 1, [fit("7")])
         with closing(SQLiteStore(file)) as store:
             store.commit(batch)
-            store.put("switch", {"a": b"off"})
+            store.put("switch", {"a": b"off"}, events=[event("e1")])
             sums, documents = listed(store), store.documents("switch")
         with closing(SQLiteStore(file)) as store:
             assert store.find(["d1"]) == {"d1": made}
@@ -190,10 +188,9 @@ class TestTrouble:
             Batch([decision("d2", time=np.nan)]),
             Batch([decision("d2")], [credit("d1", value=np.nan)]),
             Batch([decision("d2")], [Credit(Outcome("d1", REWARD, 1.0, np.nan))]),
-            Batch([decision("d2")], events=[replace(event("e1"), time=np.nan)]),
             Batch([decision("d2")], fits=[replace(fit("7"), time=np.nan)]),
         ],
-        ids=["propensity", "time", "value", "time of outcome", "time of event", "time of fit"],
+        ids=["propensity", "time", "value", "time of outcome", "time of fit"],
     )
     def test_what_sqlite_cannot_keep_is_refused_and_undoes_the_whole_commit(self, store, bad):
         store.commit(decided("d1"))
@@ -202,6 +199,12 @@ class TestTrouble:
         assert store.find(["d2"]) == {}
         assert store.outcomes(["d1"]) == {}
         assert listed(store) == {(DECISIONS, "a"): [1]}
+
+    def test_an_event_that_it_cannot_keep_is_refused_with_its_document(self, store):
+        with pytest.raises(StoreError):
+            store.put("switch", {"a": b"off"}, events=[event("e1"), replace(event("e2"), time=np.nan)])
+        assert store.documents("switch") == {}
+        assert store.events(ROUTE) == []
 
     def test_a_closed_store_leaves_one_file(self, store, file):
         store.commit(decided("d1"))

@@ -9,7 +9,7 @@ import pytest
 
 from router.call import Batch, Document, Event
 from router.stores import DECISIONS, Store
-from tests.router.stores.words import ROUTE, add, credit, credited, decided, decision, event, fit, listed, logged
+from tests.router.stores.words import ROUTE, add, credit, credited, decided, decision, event, fit, listed, logged, say
 
 
 def dated(store: Store, times: dict[str, float], route: str = ROUTE) -> None:
@@ -40,13 +40,12 @@ class UpkeepContract:
 
     def test_a_fit_of_a_commit_that_fails_is_not_kept(self, store: Store):
         with pytest.raises(KeyError):
-            store.commit(Batch(credits=[credit("nobody")], fits=[fit("1")], events=[event("e1")]))
+            store.commit(Batch(credits=[credit("nobody")], fits=[fit("1")]))
         assert store.fit(ROUTE, "1") is None
-        assert store.events(ROUTE) == []
 
     def test_events_come_in_the_order_of_their_ids_each_once(self, store: Store):
-        store.commit(Batch(events=[event("e3"), event("e1", errors=0.25), event("e2", "other")]))
-        store.commit(Batch(events=[event("e1"), event("e4"), event("e4", errors=1.0)]))
+        say(store, event("e3"), event("e1", errors=0.25), event("e2", "other"))
+        say(store, event("e1"), event("e4"), event("e4", errors=1.0))
         assert store.events(ROUTE) == [event("e1", errors=0.25), event("e3"), event("e4")]
         assert store.events(ROUTE, after="e1") == [event("e3"), event("e4")]
         assert store.events(ROUTE, after="e4") == []
@@ -54,7 +53,7 @@ class UpkeepContract:
 
     def test_the_numbers_of_an_event_may_have_no_bound(self, store: Store):
         numbers = {"upper": np.inf, "lower": -np.inf, "mean": -0.0, "é\0": 0.1, "none": np.nan}
-        store.commit(Batch(events=[Event("e1", 0.25, ROUTE, "", "frozen", "Nothing is known.", numbers)]))
+        say(store, Event("e1", 0.25, ROUTE, "", "frozen", "Nothing is known.", numbers))
         (kept,) = store.events(ROUTE)
         assert (kept.time, kept.arm, kept.kind, kept.why) == (0.25, "", "frozen", "Nothing is known.")
         assert {name: repr(value) for name, value in kept.numbers.items()} == {
@@ -130,7 +129,8 @@ class UpkeepContract:
     def test_what_is_older_is_forgotten_and_sums_and_events_stay(self, store: Store):
         dated(store, {"d1": 1.0, "d2": 2.0, "d3": 3.0})
         dated(store, {"d0": 1.0}, "other")
-        store.commit(Batch(credits=[credit(id, [1, 1]) for id in ("d1", "d3")], events=[event("e1")]))
+        store.commit(Batch(credits=[credit(id, [1, 1]) for id in ("d1", "d3")]))
+        say(store, event("e1"))
         sums = listed(store)
         assert store.prune(ROUTE, before=1.0) == 0
         assert store.prune(ROUTE, before=3.0) == 2

@@ -45,6 +45,10 @@ def event(id: str, route: str = ROUTE, **numbers: float) -> Event:
     return Event(id, 3.5, route, "a", "ejected", "It made too many errors.", numbers)
 
 
+def say(store: Store, *events: Event) -> None:
+    store.put("said", {}, events=events)
+
+
 def decided(*ids: str) -> Batch:
     return Batch([decision(id) for id in ids])
 

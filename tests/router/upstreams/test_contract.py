@@ -78,8 +78,8 @@ async def test_its_answer_is_bytes_that_another_message_can_be_added_to(upstream
 
 async def test_each_reply_is_the_callers_own(upstream: Upstream):
     one, two = await upstream(call_of("credit")), await upstream(call_of("credit"))
-    one.metadata.append(("croupier-arm", "a"))
-    assert ("croupier-arm", "a") not in two.metadata
+    one.metadata.append((b"croupier-arm", b"a"))
+    assert (b"croupier-arm", b"a") not in two.metadata
 
 
 async def test_calls_at_the_same_time_get_their_own_answers(upstream: Upstream):

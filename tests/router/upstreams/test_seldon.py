@@ -28,7 +28,7 @@ async def test_which_version_answered_is_told_in_the_reply(mesh: tuple[Mesh, str
     async with upstream_of(model=MODEL, target=address, kind="seldon", client=client) as upstream:
         reply = await upstream(call_of("credit", id="r1"))
         assert answer(reply).id == "r1"
-        assert reply.metadata == [("x-seldon-route", ":double_7:")]
+        assert reply.metadata == [(b"x-seldon-route", b":double_7:")]
 
 
 async def test_every_call_carries_the_model_and_no_route_of_the_clients(mesh: tuple[Mesh, str]):
@@ -58,4 +58,4 @@ async def test_versions_are_read_from_each_answer(mesh: tuple[Mesh, str]):
     _, address = mesh
     async with upstream_of(model=MODEL, target=address, kind="seldon") as upstream:
         replies = await asyncio.gather(*(upstream(call_of("credit")) for _ in range(5)))
-        assert all(reply.metadata == [("x-seldon-route", ":double_7:")] for reply in replies)
+        assert all(reply.metadata == [(b"x-seldon-route", b":double_7:")] for reply in replies)
