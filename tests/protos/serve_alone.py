@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 from pathlib import Path
 from typing import Self
 
@@ -77,6 +78,17 @@ async def test_a_port_speaks_tls(tmp_path: Path):
         async with httpx.AsyncClient() as stranger:
             with pytest.raises(httpx.TransportError):
                 await stranger.get(f"http://127.0.0.1:{await port.port}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules so")
+async def test_no_thread_of_the_http_server_takes_the_core_that_python_runs_on(tmp_path: Path):
+    async with Serving(Authority(tmp_path)) as port:
+        assert await port.get() == "hello"
+        threads = {int(each.name): (each / "comm").read_text() for each in Path("/proc/self/task").iterdir()}
+        theirs = [thread for thread, name in threads.items() if name.startswith("tokio")]
+        assert theirs
+        assert {os.sched_getscheduler(thread) for thread in theirs} == {os.SCHED_BATCH}
+        assert os.sched_getscheduler(os.getpid()) == os.SCHED_OTHER
 
 
 async def test_a_port_speaks_tls_on_a_socket_that_was_inherited_also_when_its_certificate_is_renewed(tmp_path: Path):
