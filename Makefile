@@ -25,9 +25,10 @@ demo: $(READY) ## serves the financial models, replays held-out days through the
 serve: $(READY) ## the same service, up until stopped
 	@$(BIN)/python -m router.demo --serve
 
+# Three, as tests that start processes wait for them; in our order, as the slowest files have few tests.
 # What chaos does to processes is told apart from what a busy machine does to them only when it runs alone.
 test: $(READY) ## unit, contract and end-to-end tests, with real processes and real clients
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/e2e/chaos
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/e2e/chaos
 	@$(BIN)/python -m pytest -q tests/e2e/chaos
 
 lint: $(READY) ## ruff, mypy --strict, import-linter, generated code fresh

@@ -43,6 +43,7 @@ CLIENTS, STREAMS = 8, 1000
 SIZE = 128
 PRODUCTS = (20, 100)  # matrix products a call: about 1 ms and 5 ms
 QUEUE = 32
+SECONDS_TO_SETTLE = 5.0  # for connections to be closed after the last answer
 GOODPUT, REFUSED_SECONDS = 0.9, 5e-3  # promised: of the peak, and for 99 of 100 refusals
 SLACK = 1.15  # of the time that a full queue takes: the machine is not ours alone
 PROBES = 0.02  # seconds between two calls over gRPC
@@ -212,8 +213,10 @@ def overload(products: int, seconds: float) -> Outcome:
             raise RuntimeError(f"gRPC statuses {odd}")
         answered = len(good) + len(prober.seconds.get(grpc.StatusCode.OK, []))
         after, _ = goodput(process, address, seconds)
-        time.sleep(0.2)
-        left = process.open_files() - files + _metric(address, "runtime_requests_in_flight")
+        left, patience = 1, time.monotonic() + SECONDS_TO_SETTLE
+        while left > 0 and time.monotonic() < patience:
+            time.sleep(0.05)
+            left = process.open_files() - files + round(_metric(address, "runtime_requests_in_flight"))
         return Outcome(
             model_seconds=model_seconds,
             before=before,
@@ -230,7 +233,7 @@ def overload(products: int, seconds: float) -> Outcome:
             after=after,
             memory_before=memory,
             memory_after=process.memory_bytes(),
-            left=round(left),
+            left=left,
         )
 
 
