@@ -22,6 +22,19 @@ _LEVEL = 1  # the others take several times as long for a tenth less
 _OK = 200
 
 
+class TooLong(ResourceExhausted):
+    """A body over the limit, which is so however often it is sent."""
+
+    retry = False
+    http = 413
+
+
+class UnknownCoding(Unimplemented):
+    """A body packed in a way that we cannot undo."""
+
+    http = 415
+
+
 class Body:
     """Receives a request's body, unpacked, until it exceeds `limit` bytes."""
 
@@ -39,10 +52,10 @@ class Body:
         if self._inflate is not None:
             event = {**event, "body": self._unpacked(event.get("body", b""))}
         elif self._encoding not in {"", "identity"}:
-            raise Unimplemented(f"Content-Encoding {self._encoding!r} is not supported; send identity, gzip or deflate")
+            raise UnknownCoding(f"Content-Encoding {self._encoding!r} is not supported; send identity, gzip or deflate")
         self._left -= len(event.get("body", b""))
         if self._left < 0:
-            raise ResourceExhausted(f"the body has more than {self._limit} bytes; that is the limit")
+            raise TooLong(f"the body has more than {self._limit} bytes; that is the limit")
         if self._inflate is not None and not event.get("more_body", False) and not self._inflate.eof:
             raise InvalidArgument(f"the {self._encoding} body is cut short")
         return event

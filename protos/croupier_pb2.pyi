@@ -224,12 +224,14 @@ class SwitchArmRequest(_message.Message):
     def __init__(self, route: _Optional[str] = ..., arm: _Optional[str] = ..., on: _Optional[bool] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class SwitchArmResponse(_message.Message):
-    __slots__ = ("off", "frozen")
+    __slots__ = ("off", "frozen", "follow_seconds")
     OFF_FIELD_NUMBER: _ClassVar[int]
     FROZEN_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_SECONDS_FIELD_NUMBER: _ClassVar[int]
     off: _containers.RepeatedScalarFieldContainer[str]
     frozen: bool
-    def __init__(self, off: _Optional[_Iterable[str]] = ..., frozen: _Optional[bool] = ...) -> None: ...
+    follow_seconds: float
+    def __init__(self, off: _Optional[_Iterable[str]] = ..., frozen: _Optional[bool] = ..., follow_seconds: _Optional[float] = ...) -> None: ...
 
 class Estimate(_message.Message):
     __slots__ = ("value", "low", "high")
@@ -242,18 +244,20 @@ class Estimate(_message.Message):
     def __init__(self, value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class LogPart(_message.Message):
-    __slots__ = ("decisions", "whole", "first", "last", "other_arms")
+    __slots__ = ("decisions", "whole", "first", "last", "other_arms", "gone")
     DECISIONS_FIELD_NUMBER: _ClassVar[int]
     WHOLE_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     OTHER_ARMS_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
     decisions: float
     whole: bool
     first: float
     last: float
     other_arms: float
-    def __init__(self, decisions: _Optional[float] = ..., whole: _Optional[bool] = ..., first: _Optional[float] = ..., last: _Optional[float] = ..., other_arms: _Optional[float] = ...) -> None: ...
+    gone: float
+    def __init__(self, decisions: _Optional[float] = ..., whole: _Optional[bool] = ..., first: _Optional[float] = ..., last: _Optional[float] = ..., other_arms: _Optional[float] = ..., gone: _Optional[float] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
     __slots__ = ("route", "alpha")
@@ -301,7 +305,7 @@ class RouteReport(_message.Message):
         dropped: float
         def __init__(self, compared: _Optional[float] = ..., different: _Optional[float] = ..., difference: _Optional[_Union[Estimate, _Mapping]] = ..., failed: _Optional[float] = ..., dropped: _Optional[float] = ...) -> None: ...
     class Arm(_message.Message):
-        __slots__ = ("name", "model", "target", "allowed", "state", "why", "probability", "decisions", "share", "rewards", "matured", "mean", "lift", "compared", "log_e_value", "best", "latency", "metrics", "cost", "shadow", "by_unit")
+        __slots__ = ("name", "model", "target", "allowed", "state", "why", "probability", "decisions", "share", "rewards", "matured", "mean", "lift", "compared", "log_e_value", "best", "latency", "metrics", "cost", "shadow", "by_unit", "net_lift")
         NAME_FIELD_NUMBER: _ClassVar[int]
         MODEL_FIELD_NUMBER: _ClassVar[int]
         TARGET_FIELD_NUMBER: _ClassVar[int]
@@ -323,6 +327,7 @@ class RouteReport(_message.Message):
         COST_FIELD_NUMBER: _ClassVar[int]
         SHADOW_FIELD_NUMBER: _ClassVar[int]
         BY_UNIT_FIELD_NUMBER: _ClassVar[int]
+        NET_LIFT_FIELD_NUMBER: _ClassVar[int]
         name: str
         model: str
         target: str
@@ -344,22 +349,25 @@ class RouteReport(_message.Message):
         cost: float
         shadow: RouteReport.Shadow
         by_unit: RouteReport.ByUnit
-        def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., target: _Optional[str] = ..., allowed: _Optional[bool] = ..., state: _Optional[str] = ..., why: _Optional[str] = ..., probability: _Optional[float] = ..., decisions: _Optional[float] = ..., share: _Optional[float] = ..., rewards: _Optional[float] = ..., matured: _Optional[float] = ..., mean: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., compared: _Optional[float] = ..., log_e_value: _Optional[float] = ..., best: _Optional[float] = ..., latency: _Optional[_Iterable[_Union[RouteReport.Latency, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[RouteReport.Metric, _Mapping]]] = ..., cost: _Optional[float] = ..., shadow: _Optional[_Union[RouteReport.Shadow, _Mapping]] = ..., by_unit: _Optional[_Union[RouteReport.ByUnit, _Mapping]] = ...) -> None: ...
+        net_lift: Estimate
+        def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., target: _Optional[str] = ..., allowed: _Optional[bool] = ..., state: _Optional[str] = ..., why: _Optional[str] = ..., probability: _Optional[float] = ..., decisions: _Optional[float] = ..., share: _Optional[float] = ..., rewards: _Optional[float] = ..., matured: _Optional[float] = ..., mean: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., compared: _Optional[float] = ..., log_e_value: _Optional[float] = ..., best: _Optional[float] = ..., latency: _Optional[_Iterable[_Union[RouteReport.Latency, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[RouteReport.Metric, _Mapping]]] = ..., cost: _Optional[float] = ..., shadow: _Optional[_Union[RouteReport.Shadow, _Mapping]] = ..., by_unit: _Optional[_Union[RouteReport.ByUnit, _Mapping]] = ..., net_lift: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
     class ByUnit(_message.Message):
-        __slots__ = ("units", "decisions", "design_effect", "mean", "lift", "log_e_value")
+        __slots__ = ("units", "decisions", "design_effect", "mean", "lift", "log_e_value", "net_lift")
         UNITS_FIELD_NUMBER: _ClassVar[int]
         DECISIONS_FIELD_NUMBER: _ClassVar[int]
         DESIGN_EFFECT_FIELD_NUMBER: _ClassVar[int]
         MEAN_FIELD_NUMBER: _ClassVar[int]
         LIFT_FIELD_NUMBER: _ClassVar[int]
         LOG_E_VALUE_FIELD_NUMBER: _ClassVar[int]
+        NET_LIFT_FIELD_NUMBER: _ClassVar[int]
         units: float
         decisions: float
         design_effect: float
         mean: Estimate
         lift: Estimate
         log_e_value: float
-        def __init__(self, units: _Optional[float] = ..., decisions: _Optional[float] = ..., design_effect: _Optional[float] = ..., mean: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., log_e_value: _Optional[float] = ...) -> None: ...
+        net_lift: Estimate
+        def __init__(self, units: _Optional[float] = ..., decisions: _Optional[float] = ..., design_effect: _Optional[float] = ..., mean: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., log_e_value: _Optional[float] = ..., net_lift: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
     class Units(_message.Message):
         __slots__ = ("units", "decisions", "most")
         UNITS_FIELD_NUMBER: _ClassVar[int]
@@ -396,20 +404,22 @@ class RouteReport(_message.Message):
         since: float
         def __init__(self, arm: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., share: _Optional[float] = ..., outcome: _Optional[str] = ..., since: _Optional[float] = ...) -> None: ...
     class AgainstChampion(_message.Message):
-        __slots__ = ("decisions", "earned", "champion", "gain", "total", "cost", "on_investment", "why", "warnings", "by_unit")
+        __slots__ = ("decisions", "earned", "champion", "gain", "total", "cost", "on_investment", "why", "warnings", "by_unit", "net")
         class ByUnit(_message.Message):
-            __slots__ = ("units", "design_effect", "champion", "gain", "total")
+            __slots__ = ("units", "design_effect", "champion", "gain", "total", "net")
             UNITS_FIELD_NUMBER: _ClassVar[int]
             DESIGN_EFFECT_FIELD_NUMBER: _ClassVar[int]
             CHAMPION_FIELD_NUMBER: _ClassVar[int]
             GAIN_FIELD_NUMBER: _ClassVar[int]
             TOTAL_FIELD_NUMBER: _ClassVar[int]
+            NET_FIELD_NUMBER: _ClassVar[int]
             units: float
             design_effect: float
             champion: Estimate
             gain: Estimate
             total: Estimate
-            def __init__(self, units: _Optional[float] = ..., design_effect: _Optional[float] = ..., champion: _Optional[_Union[Estimate, _Mapping]] = ..., gain: _Optional[_Union[Estimate, _Mapping]] = ..., total: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
+            net: Estimate
+            def __init__(self, units: _Optional[float] = ..., design_effect: _Optional[float] = ..., champion: _Optional[_Union[Estimate, _Mapping]] = ..., gain: _Optional[_Union[Estimate, _Mapping]] = ..., total: _Optional[_Union[Estimate, _Mapping]] = ..., net: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
         DECISIONS_FIELD_NUMBER: _ClassVar[int]
         EARNED_FIELD_NUMBER: _ClassVar[int]
         CHAMPION_FIELD_NUMBER: _ClassVar[int]
@@ -420,6 +430,7 @@ class RouteReport(_message.Message):
         WHY_FIELD_NUMBER: _ClassVar[int]
         WARNINGS_FIELD_NUMBER: _ClassVar[int]
         BY_UNIT_FIELD_NUMBER: _ClassVar[int]
+        NET_FIELD_NUMBER: _ClassVar[int]
         decisions: float
         earned: float
         champion: Estimate
@@ -430,7 +441,8 @@ class RouteReport(_message.Message):
         why: str
         warnings: _containers.RepeatedScalarFieldContainer[str]
         by_unit: RouteReport.AgainstChampion.ByUnit
-        def __init__(self, decisions: _Optional[float] = ..., earned: _Optional[float] = ..., champion: _Optional[_Union[Estimate, _Mapping]] = ..., gain: _Optional[_Union[Estimate, _Mapping]] = ..., total: _Optional[_Union[Estimate, _Mapping]] = ..., cost: _Optional[float] = ..., on_investment: _Optional[float] = ..., why: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., by_unit: _Optional[_Union[RouteReport.AgainstChampion.ByUnit, _Mapping]] = ...) -> None: ...
+        net: Estimate
+        def __init__(self, decisions: _Optional[float] = ..., earned: _Optional[float] = ..., champion: _Optional[_Union[Estimate, _Mapping]] = ..., gain: _Optional[_Union[Estimate, _Mapping]] = ..., total: _Optional[_Union[Estimate, _Mapping]] = ..., cost: _Optional[float] = ..., on_investment: _Optional[float] = ..., why: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., by_unit: _Optional[_Union[RouteReport.AgainstChampion.ByUnit, _Mapping]] = ..., net: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -571,7 +583,7 @@ class EvaluateRequest(_message.Message):
     def __init__(self, route: _Optional[str] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., most: _Optional[int] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("route", "policy", "alpha", "learnt_from", "judged_on", "answerable", "why", "warnings", "value", "earned", "lift", "effective_rows", "largest_weight", "arms", "estimators", "log", "by_unit", "cost", "had_cost")
+    __slots__ = ("route", "policy", "alpha", "learnt_from", "judged_on", "answerable", "why", "warnings", "value", "earned", "lift", "effective_rows", "largest_weight", "arms", "estimators", "log", "by_unit", "cost", "had_cost", "net_lift")
     class Arm(_message.Message):
         __slots__ = ("name", "share", "wanted")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -591,16 +603,18 @@ class Evaluation(_message.Message):
         error: float
         def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., error: _Optional[float] = ...) -> None: ...
     class ByUnit(_message.Message):
-        __slots__ = ("units", "design_effect", "value", "lift")
+        __slots__ = ("units", "design_effect", "value", "lift", "net_lift")
         UNITS_FIELD_NUMBER: _ClassVar[int]
         DESIGN_EFFECT_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         LIFT_FIELD_NUMBER: _ClassVar[int]
+        NET_LIFT_FIELD_NUMBER: _ClassVar[int]
         units: float
         design_effect: float
         value: Estimate
         lift: Estimate
-        def __init__(self, units: _Optional[float] = ..., design_effect: _Optional[float] = ..., value: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
+        net_lift: Estimate
+        def __init__(self, units: _Optional[float] = ..., design_effect: _Optional[float] = ..., value: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., net_lift: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
@@ -620,6 +634,7 @@ class Evaluation(_message.Message):
     BY_UNIT_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     HAD_COST_FIELD_NUMBER: _ClassVar[int]
+    NET_LIFT_FIELD_NUMBER: _ClassVar[int]
     route: str
     policy: str
     alpha: float
@@ -639,7 +654,8 @@ class Evaluation(_message.Message):
     by_unit: Evaluation.ByUnit
     cost: float
     had_cost: float
-    def __init__(self, route: _Optional[str] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., learnt_from: _Optional[float] = ..., judged_on: _Optional[float] = ..., answerable: _Optional[bool] = ..., why: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., value: _Optional[_Union[Estimate, _Mapping]] = ..., earned: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., effective_rows: _Optional[float] = ..., largest_weight: _Optional[float] = ..., arms: _Optional[_Iterable[_Union[Evaluation.Arm, _Mapping]]] = ..., estimators: _Optional[_Iterable[_Union[Evaluation.Estimator, _Mapping]]] = ..., log: _Optional[_Union[LogPart, _Mapping]] = ..., by_unit: _Optional[_Union[Evaluation.ByUnit, _Mapping]] = ..., cost: _Optional[float] = ..., had_cost: _Optional[float] = ...) -> None: ...
+    net_lift: Estimate
+    def __init__(self, route: _Optional[str] = ..., policy: _Optional[str] = ..., alpha: _Optional[float] = ..., learnt_from: _Optional[float] = ..., judged_on: _Optional[float] = ..., answerable: _Optional[bool] = ..., why: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., value: _Optional[_Union[Estimate, _Mapping]] = ..., earned: _Optional[_Union[Estimate, _Mapping]] = ..., lift: _Optional[_Union[Estimate, _Mapping]] = ..., effective_rows: _Optional[float] = ..., largest_weight: _Optional[float] = ..., arms: _Optional[_Iterable[_Union[Evaluation.Arm, _Mapping]]] = ..., estimators: _Optional[_Iterable[_Union[Evaluation.Estimator, _Mapping]]] = ..., log: _Optional[_Union[LogPart, _Mapping]] = ..., by_unit: _Optional[_Union[Evaluation.ByUnit, _Mapping]] = ..., cost: _Optional[float] = ..., had_cost: _Optional[float] = ..., net_lift: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
 
 class EventsRequest(_message.Message):
     __slots__ = ("route", "after", "most")

@@ -73,9 +73,16 @@ class CallError(Exception):
     fault: ClassVar[Fault] = Fault.SERVER
     retry: ClassVar[bool] = False
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        """`retry_after`: in how many seconds the same may succeed, where that is known."""
         super().__init__(message)
         self.message = message
+        self.retry_after = retry_after
+
+    @property
+    def http(self) -> int:
+        """The HTTP status a REST client gets: the code's, where HTTP has none that says more."""
+        return self.code.http
 
 
 class InvalidArgument(CallError):

@@ -18,7 +18,7 @@ from protos.json_tensors import UNREADABLE, array_of, data_of
 from protos.messages import ModelInferRequest, ModelInferResponse, with_buffers
 from protos.tensors import BASE64, buffer_of, outputs_of
 
-Parameters = dict[str, bool | int | float | str | None]
+Parameters = dict[str, Any]  # each a bool, a number, a text or None, or it is refused by its name
 
 
 NO_DATA = Raw()
@@ -160,7 +160,10 @@ def _fill(message: Any, parameters: Parameters | None, where: str) -> None:
     for name, value in (parameters or {}).items():
         if value is None:
             continue
-        choice = _CHOICES[type(value)]
+        choice = _CHOICES.get(type(value))
+        if choice is None:
+            kind = "a list" if isinstance(value, list) else "an object"
+            raise InvalidArgument(f"parameter {name!r} of {where} is {kind}; it may be a text, a number, true or false")
         if choice == "int64_param" and int(value) > _INT64_MAX:
             choice = "uint64_param"
         try:

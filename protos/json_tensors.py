@@ -18,7 +18,7 @@ from msgspec import Meta, Raw
 from numpy.typing import NDArray
 
 from protos.errors import FailedPrecondition, InvalidArgument
-from protos.tensors import BASE64, DATATYPES, DIMENSIONS
+from protos.tensors import BASE64, DATATYPES, DIMENSIONS, ONE_TEXT
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -52,7 +52,8 @@ def array_of(data: Raw, datatype: str, shape: list[int]) -> NDArray[Any]:
     array, count = _parsed(data, datatype), prod(shape)
     if array.ndim == 1:
         if array.size != count:
-            raise InvalidArgument(f"shape {shape} takes {count} elements, data has {array.size}")
+            hint = ONE_TEXT if datatype == "BYTES" and array.size == 1 else ""
+            raise InvalidArgument(f"shape {shape} takes {count} elements, data has {array.size}{hint}")
     # An empty list inside hides the dimensions behind it.
     elif array.size != count or list(array.shape) != (shape if count else shape[: array.ndim]):
         raise InvalidArgument(f"data is nested as {list(array.shape)}, its shape is {shape}")

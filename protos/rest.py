@@ -6,6 +6,7 @@ Whatever goes wrong is answered with {"error": "a sentence"}.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from protos import binary
 from protos.content import TENSORS, Body, Packing, accepted
-from protos.errors import CallError, InvalidArgument
+from protos.errors import CallError, Code, InvalidArgument
 from protos.events import events
 from protos.grpc import Rpc, Streaming
 from protos.infer_json import BINARY, Form, body_of, parameters_of, request_of
@@ -191,7 +192,12 @@ def answer(content: Any, status: int = 200) -> Response:
 
 def refusal(error: CallError) -> Response:
     """What a REST client gets for an error."""
-    return answer({"error": error.message}, error.code.http)
+    response = answer({"error": error.message}, error.http)
+    if error.code is Code.UNAUTHENTICATED:
+        response.headers["www-authenticate"] = "Bearer"
+    if error.retry_after is not None:
+        response.headers["retry-after"] = str(math.ceil(error.retry_after))
+    return response
 
 
 class _App:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,7 +23,7 @@ Asgi = Callable[
     [MutableMapping[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]
 ]
 
-DRAIN_SECONDS = 30.0
+DRAIN_SECONDS = 20.0  # with the seconds before it, within the 30 that Kubernetes gives
 RENEW_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 _INHERITED = "fd://"
 _HTTP_THREADS = "tokio"  # h2corn's, by their name
 _BACKLOG = 1024  # connections that wait to be accepted
+_MANY = 1 << 20  # connections, where files are not limited
+_PART = 0.75  # of the files that may be open are connections; the rest are files, and connections of our own
 
 
 def one_port(grpc: GrpcApp, rest: Asgi) -> Asgi:
@@ -82,26 +85,40 @@ async def serve(
     started: Callable[[list[str]], None] = lambda _addresses: None,
     stopping: Callable[[], None] = lambda: None,
     reload: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    linger_seconds: float = 0.0,
     drain_seconds: float = DRAIN_SECONDS,
     renew_seconds: float = RENEW_SECONDS,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the calls in flight and returns.
 
-    `started` gets the address of each listener once all of them accept. `stopping` runs before the listeners close:
-    the place to turn readiness off. `reload` runs on SIGHUP. Certificates are looked at every `renew_seconds`; a
-    renewed one is served to new connections, and those from before are finished. Raises OSError, with the address as
-    its file name, when one cannot be bound, and ValueError for a certificate that is none.
+    `started` gets the address of each listener once all of them accept. `stopping` runs when it is told to stop: the
+    place to turn readiness off. After SIGTERM it goes on for `linger_seconds`, so that load balancers notice; another
+    signal, or SIGINT, ends that. `reload` runs on SIGHUP. Certificates are looked at every `renew_seconds`; a renewed
+    one is served to new connections, and those from before are finished. Raises OSError, with the address as its file
+    name, when one cannot be bound, and ValueError for a certificate that is none.
     """
     loop = asyncio.get_running_loop()
-    ports = [_Port(listener, drain_seconds) for listener in listeners]
-    stop = asyncio.Event()
+    most = _most_connections() // len(listeners)
+    ports = [_Port(listener, drain_seconds, most) for listener in listeners]
+    stop, at_once = asyncio.Event(), asyncio.Event()
+
+    def told(number: signal.Signals) -> None:
+        if stop.is_set() or number == signal.SIGINT:
+            at_once.set()
+        stop.set()
+
+    async def left() -> None:
+        await stop.wait()
+        stopping()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(at_once.wait(), linger_seconds)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told, number)
     if reload is not None:
         loop.add_signal_handler(signal.SIGHUP, _Background(reload))
 
-    stopped = asyncio.create_task(stop.wait())
-    work: list[asyncio.Task[Any]] = [stopped]
+    work: list[asyncio.Task[Any]] = [asyncio.create_task(left())]
     try:
         addresses = await asyncio.gather(*(port.open() for port in ports))
         started(addresses)
@@ -109,7 +126,6 @@ async def serve(
         work += [asyncio.create_task(port.renew(renew_seconds)) for port in ports if port.listener.tls]
         await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        stopping()
         for task in work:
             task.cancel()
         # All of them: one that is left halfway would keep the event loop from closing.
@@ -122,9 +138,10 @@ async def serve(
 class _Port:
     """A listening socket, and the servers that take connections from it: one, and older ones that drain."""
 
-    def __init__(self, listener: Listener, drain_seconds: float) -> None:
+    def __init__(self, listener: Listener, drain_seconds: float, most_connections: int) -> None:
         self.listener = listener
         self._drain_seconds = drain_seconds
+        self._most_connections = most_connections
         self._socket = _socket_of(listener)
         self._servers: dict[Server, asyncio.Task[None]] = {}  # the last one takes connections
         self._stamps = listener.tls.stamps() if listener.tls else None
@@ -185,6 +202,7 @@ class _Port:
                 lifespan="off",
                 runtime_threads=1,  # a second one wakes the first far more often than it helps
                 max_concurrent_streams=1000,
+                limit_connections=self._most_connections,
                 timeout_graceful_shutdown=self._drain_seconds,
             ),
         )
@@ -200,6 +218,15 @@ class _Port:
         self._servers[server] = serving
         _have_no_thread_interrupt_python()
         return server
+
+
+def _most_connections() -> int:
+    """How many may be open: the next one waits. Where files run out, the HTTP server could accept none, and end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems have a lower limit than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return _MANY if soft == resource.RLIM_INFINITY else int(soft * _PART)
 
 
 def _have_no_thread_interrupt_python() -> None:

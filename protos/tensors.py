@@ -40,6 +40,7 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
     "BYTES": np.dtype(np.object_),
 }
 DIMENSIONS = 64  # that an array can have in NumPy
+ONE_TEXT = "; for one text, however long, write shape [1]"  # MLServer's documentation counts its letters
 BASE64 = "base64"  # the content_type of BYTES that travel as text
 
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
@@ -203,7 +204,8 @@ def _typed(contents: InferTensorContents, datatype: str, dtype: np.dtype[Any], s
         raise InvalidArgument(f"the typed contents of {datatype} belong in {field}; it has {' and '.join(others)}")
     values, count = getattr(contents, field), prod(shape)
     if len(values) != count:
-        raise InvalidArgument(f"shape {shape} takes {count} elements, its {field} has {len(values)}")
+        hint = ONE_TEXT if datatype == "BYTES" and len(values) == 1 else ""
+        raise InvalidArgument(f"shape {shape} takes {count} elements, its {field} has {len(values)}{hint}")
     if count and datatype in _TAGS:
         header = 1 + len(varint(count * dtype.itemsize))
         return np.frombuffer(contents.SerializeToString(), dtype, count, header)

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from protos.errors import FailedPrecondition
-from runtime.process import Started, serve_models, set_up_log
+from runtime.process import Started, leave, serve_models, set_up_log
 from runtime.server_settings import FILE, PORTS, Protocol, ServerSettings, read_server_settings
 from runtime.supervisor import supervise
 
@@ -41,13 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return 0 if asyncio.run(_serve(models, settings)) else 1
     except OSError as error:
+        if error.filename is None:  # then it is no address that could not be bound
+            raise
         print(f"cannot listen on {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="runtime",
+        prog="croupier runtime",
         description="Serves models over the V2 protocol, gRPC and REST.",
         epilog=f"Other settings are those of MLServer, in MODELS/{FILE} and in MLSERVER_* variables. "
         "The first that is given counts: here, in the file, in a variable.",
@@ -119,4 +121,4 @@ def _welcome(settings: ServerSettings, started: Started) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from time import perf_counter
+from traceback import walk_tb
 from typing import NamedTuple
 
 import numpy as np
@@ -218,7 +219,7 @@ class Batcher:
     def _answers(self, batch: list[_Call]) -> list[Arrays | CallError]:
         try:
             return self._together(batch)
-        except Exception as error:  # noqa: BLE001 - a model may raise anything
+        except BaseException as error:  # noqa: BLE001 - a model may raise anything, and call sys.exit
             if len(batch) == 1:
                 return [self._failure(error)]
         # One call may have spoilt it for the others, so each is run alone.
@@ -245,12 +246,13 @@ class Batcher:
             answers.append({name: array[start:end] for name, array in outputs.items()})
         return answers
 
-    def _failure(self, error: Exception) -> CallError:
+    def _failure(self, error: BaseException) -> CallError:
         # The caller's fault, or that of the device that the model runs on, and said so by the model.
         if isinstance(error, InvalidArgument | ResourceExhausted | Unavailable):
             return error
         says = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
-        _log.warning("model %r failed: %s", self._model.name, says, exc_info=_log.isEnabledFor(logging.DEBUG))
+        _log.warning("model %r failed: %s", self._model.name, says if isinstance(error, CallError) else _place(error))
+        _log.debug("model %r failed: %s", self._model.name, says, exc_info=error)
         return Internal(f"model {self._model.name!r} failed: {says}")
 
     def _deliver(self, batch: list[_Call], answers: list[Arrays | CallError], seconds: float) -> None:
@@ -290,3 +292,9 @@ class Batcher:
             raise ResourceExhausted(
                 f"{self._queued} calls already wait for model {self._model.name!r}, as many as may; try again later"
             )
+
+
+def _place(error: BaseException) -> str:
+    """Where a model raised what; not what it said, which may hold values of its caller's."""
+    *_, (frame, line) = walk_tb(error.__traceback__)
+    return f"{type(error).__name__} at {frame.f_code.co_filename}:{line}"

@@ -43,7 +43,8 @@ class Catalogue:
     def __init__(self) -> None:
         self.endpoints = Endpoints()  # of the models in service
         self._served: dict[Key, Served] = {}
-        self._routes: dict[Key, Served] = {}  # the same, and under an empty version the newest; replaced as a whole
+        self._routes: dict[Key, Served] = {}  # the same, and under an empty version the newest
+        self._versions: dict[str, list[str]] = {}  # of what is served by name, the oldest first
         self._entries: dict[Key, Entry] = {}  # how the last load or unload ended, the last one last
 
     def get(self, name: str, version: str) -> Served | None:
@@ -56,12 +57,13 @@ class Catalogue:
 
     def all(self, name: str = "", version: str = "") -> dict[Key, Served]:
         """What is in service: everything, or of a name, or of a name and version; the oldest version first."""
-        meant = (key for key in sorted(self._served, key=_age) if name in {"", key[0]} and version in {"", key[1]})
-        return {key: self._served[key] for key in meant}
+        named = self._versions if not name else {name} & self._versions.keys()
+        keys = [(each, other) for each in sorted(named) for other in self._versions[each] if version in {"", other}]
+        return {key: self._served[key] for key in keys}
 
     def versions(self, name: str) -> list[str]:
         """Those of a name that are in service, the oldest first; none for a model without versions."""
-        return [version for each, version in sorted(self._served, key=_age) if each == name and version]
+        return [version for version in self._versions.get(name, ()) if version]
 
     def knows(self, name: str, version: str = "") -> bool:
         """Whether there was ever a load of it, as far as that is remembered."""
@@ -70,12 +72,13 @@ class Catalogue:
     def put(self, key: Key, served: Served) -> None:
         """Takes a model into service, in the place of the one before."""
         self._served[key] = served
-        self._publish()
+        self._publish(key[0], {*self._versions.get(key[0], ()), key[1]})
 
     def take(self, key: Key) -> Served:
         """Takes a model out of service."""
         served = self._served.pop(key)
-        self._publish()
+        del self._routes[key]
+        self._publish(key[0], {*self._versions[key[0]]} - {key[1]})
         return served
 
     def note(self, key: Key, state: State, reason: str = "") -> None:
@@ -101,6 +104,10 @@ class Catalogue:
         }
         return [entry for _, entry in sorted({**self._entries, **unheard}.items())]
 
+    def unfinished(self) -> list[str]:
+        """The names of models that are served, or to be so, or not yet let go. From any thread."""
+        return sorted({each.name for each in [*self._entries.values()] if each.state is not State.UNAVAILABLE})
+
     def absent(self, name: str, version: str) -> CallError:
         """Why there is no such model to ask."""
         entries = [entry for key, entry in self._entries.items() if key[0] == name and version in {"", key[1]}]
@@ -109,13 +116,20 @@ class Catalogue:
             return Unavailable(f"{called} is being loaded; try again")
         if entries:
             return NotFound(f"{called} is not loaded: {entries[-1].reason or 'it is being unloaded'}")
-        loaded = self.versions(name) or sorted({name for name, _ in self._served})
+        loaded = self.versions(name) or sorted(self._versions)
         return NotFound(f"there is no {called}; " + (f"loaded are {_some(loaded)}" if loaded else "none is loaded"))
 
-    def _publish(self) -> None:
-        routes = {(name, ""): self._served[name, version] for name, version in sorted(self._served, key=_age)}
-        self._routes = {**routes, **self._served}
-        self.endpoints.show(self.all().values())
+    def _publish(self, name: str, versions: set[str]) -> None:
+        """Has what is served under a name be found; not a look at the others, of which there may be thousands."""
+        served = {version: self._served[name, version] for version in sorted(versions, key=_age)}
+        if served:
+            self._versions[name] = list(served)
+            self._routes |= {(name, version): each for version, each in served.items()}
+            self._routes[name, ""] = [*served.values()][-1]
+        else:
+            del self._versions[name]
+            self._routes.pop((name, ""), None)
+        self.endpoints.show(name, served.values())
 
 
 def shown(name: str) -> str:
@@ -123,10 +137,9 @@ def shown(name: str) -> str:
     return repr(name if len(name) <= SHOWN else name[:SHOWN] + "...")
 
 
-def _age(key: Key) -> tuple[str, bool, bool, int, str]:
+def _age(version: str) -> tuple[bool, bool, int, str]:
     """Sorts versions from the oldest: other words, then numbers, and last the one without a version."""
-    name, version = key
-    return (name, not version, version.isdecimal(), int(version) if version.isdecimal() else 0, version)
+    return (not version, version.isdecimal(), int(version) if version.isdecimal() else 0, version)
 
 
 def _some(names: list[str]) -> str:

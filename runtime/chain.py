@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protos.errors import FailedPrecondition
-from runtime.ensemble import Members, check_fed
+from runtime.ensemble import Members, Parts, check_fed
 from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec
 from runtime.settings import ChainOptions
 
@@ -19,7 +19,7 @@ class Chain:
     memory = 0  # its steps hold theirs
 
     def __init__(self, options: ChainOptions, find: Members) -> None:
-        self._find = find
+        self._find = find = Parts(options.steps, find)
         self._steps = options.steps
         inputs: dict[str, TensorSpec] = {}
         known: dict[str, TensorSpec] = {}

@@ -44,15 +44,16 @@ class Endpoints:
                         f"endpoint {_told(route)}: {owner} has {_told(other)}; give it another rest_path"
                     )
 
-    def show(self, served: Iterable[Served]) -> None:
-        """What is in service from now on, the oldest version of a model first."""
-        models: dict[str, list[Route]] = {}
+    def show(self, model: str, served: Iterable[Served]) -> None:
+        """What is in service of a model from now on, the oldest version first."""
+        routes: list[Route] = []
         for each in served:
-            if isinstance(each.servable, Routed) and each.servable.routes:
-                older = models.get(each.settings.name, [])
-                models[each.settings.name] = [*each.servable.routes, *older]
-        if models != self._models:
-            self._models = models
+            if isinstance(each.servable, Routed):
+                routes = [*each.servable.routes, *routes]
+        if routes != self._models.get(model, []):
+            self._models.pop(model, None)
+            if routes:
+                self._models[model] = routes
             self._publish()
 
     def _publish(self) -> None:

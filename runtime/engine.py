@@ -48,6 +48,7 @@ class Engine:
         self._metrics = metrics
         self._catalogue = Catalogue()
         self.endpoints = self._catalogue.endpoints
+        self.unfinished = self._catalogue.unfinished
         self._wanted: set[Key] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._loader = Loader(load, self._part, self.endpoints)
@@ -134,8 +135,7 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for key in self._catalogue.all():
-            await self._retire(key)
+        await asyncio.gather(*(self._retire(key) for key in self._catalogue.all()))
         self._loader.close()
 
     async def _load_each(self, models: dict[str, list[Found]]) -> list[Entry]:
@@ -165,7 +165,7 @@ class Engine:
             self._catalogue.note(key, State.LOADING)
         try:
             loaded = await self._loaded(found, serving, gone)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the index tells it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the index tells it
             reason = reason_of(error)
             serves_on = self._catalogue.exactly(key) is not None
             self._catalogue.note(key, State.READY if serves_on else State.UNAVAILABLE, reason)
@@ -188,7 +188,8 @@ class Engine:
             raise FailedPrecondition(found.reason)
         await self._load_parts(found.settings)
         fingerprint = await asyncio.to_thread(found.fingerprint)
-        if serving is not None and (serving.fingerprint, serving.settings) == (fingerprint, found.settings):
+        same = serving is not None and (serving.fingerprint, serving.settings) == (fingerprint, found.settings)
+        if serving is not None and same and not found.settings.options.parts:  # as those may be others now
             return serving
         started = perf_counter()
         metrics = self._metrics.of(found.name, found.version)

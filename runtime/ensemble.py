@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -21,6 +21,26 @@ Members: TypeAlias = Callable[[str], SharedModel]
 Answers: TypeAlias = list[NDArray[Any]]
 
 
+class Parts:
+    """The models that another is made of. Each may be loaded anew at any time, and is found anew for each call."""
+
+    def __init__(self, names: Iterable[str], find: Members) -> None:
+        self._find = find
+        self._known = {name: (model.inputs, model.outputs) for name in names for model in [find(name)]}
+
+    def __call__(self, name: str) -> SharedModel:
+        """The part as it is now. Raises FailedPrecondition when it takes or returns other tensors than it did."""
+        model = self._find(name)
+        if (model.inputs, model.outputs) != self._known[name]:
+            then_taken, then_returned = self._known[name]
+            if not (_alike(model.inputs, then_taken) and _alike(model.outputs, then_returned)):
+                raise FailedPrecondition(
+                    f"part {name!r} takes {_told(model.inputs)} and returns {_told(model.outputs)} now; it took "
+                    f"{_told(then_taken)} and returned {_told(then_returned)} when this model was loaded: load it anew"
+                )
+        return model
+
+
 class Ensemble:
     """Members that take the same request: each gets the inputs that it declares, all run at once.
 
@@ -32,7 +52,7 @@ class Ensemble:
     memory = 0  # its members hold theirs
 
     def __init__(self, options: EnsembleOptions, find: Members) -> None:
-        self._find = find
+        self._find = find = Parts(options.parts, find)
         self._weights = options.members
         self._combine = _COMBINED.get(options.combine)
         self._stacker = options.stacker
@@ -105,13 +125,25 @@ def check_fed(inputs: tuple[TensorSpec, ...], given: Mapping[str, TensorSpec], k
         found = given.get(spec.name)
         if found is None:
             raise FailedPrecondition(f"{key}: it takes {spec.name!r}; there is {', '.join(map(repr, given))}")
-        sizes = zip(spec.shape, found.shape, strict=False)
-        if (
-            found.datatype != spec.datatype
-            or len(found.shape) != len(spec.shape)
-            or any(-1 not in pair and pair[0] != pair[1] for pair in sizes)
-        ):
+        if not _fits(spec, found):
             raise FailedPrecondition(f"{key}: it takes {spec.name!r} as {spec}; what comes is {found}")
+
+
+def _fits(spec: TensorSpec, other: TensorSpec) -> bool:
+    """Whether a tensor may be as both say."""
+    sizes = zip(spec.shape, other.shape, strict=False)
+    alike = spec.datatype == other.datatype and len(spec.shape) == len(other.shape)
+    return alike and all(-1 in pair or pair[0] == pair[1] for pair in sizes)
+
+
+def _alike(some: tuple[TensorSpec, ...], others: tuple[TensorSpec, ...]) -> bool:
+    """Whether tensors as some say may be as others say, by name."""
+    named = {spec.name: spec for spec in others}
+    return {spec.name for spec in some} == named.keys() and all(_fits(spec, named[spec.name]) for spec in some)
+
+
+def _told(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(f"{spec.name!r} {spec}" for spec in specs)
 
 
 def circle(name: str, parts: Mapping[str, set[str]], path: tuple[str, ...] = ()) -> tuple[str, ...]:

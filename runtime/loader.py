@@ -18,7 +18,7 @@ from runtime.metrics import ModelMetrics
 from runtime.model import Model
 from runtime.prepare import Load, prepare, rehearse
 from runtime.served import Servable
-from runtime.settings import ChainOptions, EnsembleOptions, ModelSettings
+from runtime.settings import FILE, ChainOptions, EnsembleOptions, ModelSettings
 from runtime.tensor_service import TensorService
 
 LOADERS = 2  # models loaded at a time: each takes a core, and twice its memory while the old one still serves
@@ -43,11 +43,14 @@ class Loader:
 
     async def servable(self, settings: ModelSettings, folder: Path, metrics: ModelMetrics) -> Servable:
         """What answers requests as the settings say, tried out. Raises whatever loading it does."""
-        match settings.options:
-            case EnsembleOptions() as options:
-                return TensorService(Ensemble(options, self._find), settings, ENSEMBLE_PLATFORM, metrics)
-            case ChainOptions() as options:
-                return TensorService(Chain(options, self._find), settings, ENSEMBLE_PLATFORM, metrics)
+        try:
+            match settings.options:
+                case EnsembleOptions() as options:
+                    return TensorService(Ensemble(options, self._find), settings, ENSEMBLE_PLATFORM, metrics)
+                case ChainOptions() as options:
+                    return TensorService(Chain(options, self._find), settings, ENSEMBLE_PLATFORM, metrics)
+        except FailedPrecondition as error:
+            raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
         model, seconds, explainer = await self._in_thread(prepare, self._load, settings, folder)
         if isinstance(model, Servable):
             try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from protos.workers.crew import Crew
-from runtime.process import Started, serve_models, set_up_log
+from runtime.process import Started, leave, serve_models, set_up_log
 from runtime.server_settings import ServerSettings
 
 
@@ -34,3 +34,4 @@ async def _work(descriptor: int) -> None:
 
 if __name__ == "__main__":
     asyncio.run(_work(int(sys.argv[1])))
+    leave(0)

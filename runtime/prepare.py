@@ -41,7 +41,7 @@ def prepare(load: Load[Loaded], settings: ModelSettings, folder: Path) -> Prepar
         if sample := read_sample(folder, model):
             check_sample(model, sample)
         return Prepared(model, seconds, explainer_of(model, settings))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a user's code may call sys.exit
         model.close()
         if isinstance(error, CallError):
             raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error

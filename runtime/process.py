@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -21,6 +25,13 @@ from runtime.server import RuntimeService, application
 from runtime.server_settings import ServerSettings
 from runtime.shared_service import SharedService
 from runtime.transports import Transports
+from runtime.user_metrics import UserMetrics
+
+STOP_SECONDS = 29.0  # from SIGTERM to the end of the process: Kubernetes kills it after 30
+CLOSE_SECONDS = 2.0  # of them, for what comes after the calls in flight
+MOMENT = 0.5  # seconds; enough for a thread that has nothing to do
+
+_log = logging.getLogger(__name__)
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -40,6 +51,7 @@ async def serve_models(
 ) -> None:
     """Serves until SIGTERM or SIGINT, listening at `binds` to what the settings' listeners speak, in their order.
 
+    From then on it takes STOP_SECONDS at most, whatever a user's code still does, or it ends the process.
     `started` is told once what was to be loaded at the start is. With a `crew` this is one of several processes. Raises
     OSError, with the address as its file name, when one cannot be bound.
     """
@@ -47,8 +59,9 @@ async def serve_models(
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     registry.register(Devices())
+    registry.register(UserMetrics())
     transports = Transports(registry) if settings.metrics_endpoint else None
-    engine = Engine(Repository(models), Metrics(registry))
+    engine = Engine(Repository(models, os.environ), Metrics(registry))
     service = (
         SharedService(engine, settings.server_name, crew) if crew else RuntimeService(engine, settings.server_name)
     )
@@ -62,6 +75,13 @@ async def serve_models(
 
     def listening(addresses: list[str]) -> None:
         tasks.append(asyncio.create_task(report(addresses)))
+
+    too_long = threading.Timer(STOP_SECONDS, _give_up, [engine])
+    too_long.daemon = True
+
+    def stopping() -> None:
+        service.stop()
+        too_long.start()
 
     listeners = [
         Listener(
@@ -85,18 +105,43 @@ async def serve_models(
     try:
         if isinstance(service, SharedService):
             await service.join(registry, loading)
-        await serve(*listeners, started=listening, stopping=service.stop)
+        await serve(*listeners, started=listening, stopping=stopping, drain_seconds=STOP_SECONDS - CLOSE_SECONDS)
     finally:
         await engine.close()
         await asyncio.to_thread(stop_tracing)
+        too_long.cancel()
 
 
 def set_up_log(*, debug: bool) -> None:
-    """Has the log written to standard error; with `debug`, all of ours."""
+    """Has the log written to standard error, with what models write to MLServer's; with `debug`, all of both."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("mlserver").setLevel(logging.DEBUG if debug else logging.INFO)
     if debug:
         for ours in ("protos", "runtime"):
             logging.getLogger(ours).setLevel(logging.DEBUG)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process, though a user's code hold a thread that Python would wait for: that in which it loads."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(MOMENT)
+            if thread.is_alive():
+                _log.warning("a model that was loading is given up")
+                _end(status)
+    sys.exit(status)
+
+
+def _give_up(engine: Engine) -> None:
+    given_up = ", ".join(map(repr, engine.unfinished())) or "what is left"
+    _log.error("stopping took %.0f s; given up: %s", STOP_SECONDS, given_up)
+    _end(1)
+
+
+def _end(status: int) -> NoReturn:
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def _trace(service: RuntimeService, settings: ServerSettings) -> Callable[[], None]:

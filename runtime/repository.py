@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from protos.errors import FailedPrecondition
+from runtime.environment import settings_of, told_by
 from runtime.settings import FILE, ModelSettings, read_settings
 
 SETTLED_NS = 2_000_000_000  # the age from which a file that is written again shows another time, on any disk
+
+DEPTH = 4  # of the folders in which settings that are not read are looked for, once
+
+_VERSION = re.compile(r"v?\d")
+_log = logging.getLogger(__name__)
 
 Fingerprint = tuple[tuple[str | int, ...], ...]
 _Stamp = tuple[int, int, int]
@@ -49,11 +59,13 @@ class _Folder(NamedTuple):
 class Repository:
     """A folder of model folders. Looks at the disk at each question; a broken model does not hide the others.
 
+    Where it has none, MLSERVER_MODEL_* variables of the environment may tell of one model, whose folder is the root.
     A settings file is parsed once until it changes. Several threads may ask at a time.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self._root = root
+        self._told = told_by(environment)
         self._parsed: dict[str, tuple[_Stamp, Found]] = {}  # by the path of the settings
         self._claimed: dict[str, set[str]] | None = None  # the folders in which a name was last seen
 
@@ -66,8 +78,10 @@ class Repository:
             for found in self._within(folder, parsed):
                 claimed.setdefault(found.name, set()).add(folder.name)
                 every.append(found)
+        if self._claimed is None:
+            _warn(self._root, every)
         self._parsed, self._claimed = parsed, claimed
-        return _settled(every)
+        return _settled(every) if every or self._only is None else [self._only]
 
     def find(self, name: str) -> list[Found]:
         """The versions of one model; none if there is no such model.
@@ -83,6 +97,19 @@ class Repository:
             if found:
                 return _settled(found)
         return [found for found in self.scan() if found.name == name]
+
+    @cached_property
+    def _only(self) -> Found | None:
+        """The model of the environment, which counts where there is no settings file, as for MLServer."""
+        if not self._told:
+            return None
+        folder = self._root.resolve()
+        name = self._told.get("name") or folder.name
+        try:
+            settings = settings_of(self._told, name=name)
+        except FailedPrecondition as error:
+            return Found(name, "", folder, None, error.message)
+        return Found(settings.name, settings.version, folder, settings)
 
     def _folders(self) -> list[_Folder]:
         if not self._root.is_dir():
@@ -159,6 +186,20 @@ def _disputed(claims: list[Found]) -> Found:
     called = f"model {first.name!r}" + (f" version {first.version!r}" if first.version else "")
     folders = " and ".join(str(claim.folder) for claim in claims)
     return replace(first, settings=None, reason=f"{called} is claimed by {folders}; give one of them another name")
+
+
+def _warn(root: Path, every: list[Found]) -> None:
+    """Says which settings are not read, though MLServer would, and which folders may be no versions."""
+    read = {each.folder for each in every}
+    deep = [path for depth in range(1, DEPTH + 1) for path in root.glob("*/" * depth + FILE) if path.parent not in read]
+    for path in deep:
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
+            _log.warning("%s is not read: settings lie in NAME/ or NAME/VERSION/ of %s", path, root)
+    for each in every:
+        name, version = each.folder.parent.name, each.folder.name
+        as_folders = (each.name, each.version) == (name, version) and each.folder.parent not in read
+        if as_folders and not _VERSION.match(version):
+            _log.warning("%s is version %r of model %r, after its folders", each.folder, version, name)
 
 
 def _files(path: Path) -> list[Path]:

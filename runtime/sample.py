@@ -39,15 +39,19 @@ def read_sample(folder: Path, model: Model) -> Sample | None:
     path = folder / FILE
     if not path.exists():
         return None
+    found: Arrays = {}
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
         inputs, outputs = (
             # A datatype that NumPy does not have comes back as bytes.
-            {spec.name: found.pop(f"{kind}/{spec.name}").view(DATATYPES[spec.datatype]) for spec in specs}
+            {spec.name: found[f"{kind}/{spec.name}"].view(DATATYPES[spec.datatype]) for spec in specs}
             for kind, specs in (("inputs", model.inputs), ("outputs", model.outputs))
         )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except KeyError as error:
+        there = ", ".join(map(repr, found)) or "nothing"
+        raise FailedPrecondition(f"{path} is not a sample of this model: it has no {error}, only {there}") from error
+    except (OSError, ValueError, BadZipFile) as error:
         raise FailedPrecondition(f"{path} is not a sample of this model: {error}") from error
     return Sample(inputs, outputs)
 

@@ -83,10 +83,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 _ALWAYS: tuple[Any, ...] = ()
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {  # and the values by which nothing is asked for
     "cache_enabled": (False,),
+    "cache_size": (100,),
     "cors_settings": (None,),
     "environments_dir": _ALWAYS,
     "extensions": ([],),
     "kafka_enabled": (False,),
+    "kafka_servers": ("localhost:9092",),
+    "kafka_topic_input": ("mlserver-input",),
+    "kafka_topic_output": ("mlserver-output",),
     "logging_settings": (None,),
     "metrics_dir": _ALWAYS,
     "metrics_rest_server_prefix": ("rest_server",),
@@ -119,10 +123,16 @@ def read_server_settings(folder: Path, environment: Mapping[str, str]) -> Server
     for key in sorted(variables.keys() & file.keys() & set(ServerSettings.__struct_fields__)):
         _log.warning("%s: %s counts, and not %s, as for MLServer", path, key, variables[key])
     try:
-        return msgspec.convert(values, ServerSettings, strict=False)
+        settings = msgspec.convert(values, ServerSettings, strict=False)
     except msgspec.ValidationError as error:
         what, _, key = str(error).partition(" - at `$.")
-        raise FailedPrecondition(f"{where(key.rstrip('`'))}: {what}") from None
+        hint = "; write true or false" if "Expected `bool`" in what else ""
+        raise FailedPrecondition(f"{where(key.rstrip('`'))}: {what}{hint}") from None
+    for key in ("metrics_endpoint", "root_path"):
+        path_told = getattr(settings, key) or "/"
+        if not path_told.startswith("/"):
+            raise FailedPrecondition(f'{where(key)}: {path_told!r} is no path; write "/{path_told}"')
+    return settings
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import msgspec
 from protos.errors import FailedPrecondition
 from protos.tensors import DATATYPES
 from runtime.model import TensorSpec
+from runtime.unread import warn, warn_of_parameters
 
 FILE = "model-settings.json"
 
@@ -176,17 +177,28 @@ def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
     Raises FailedPrecondition with the file, the key and what it should be.
     """
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
+        content = path.read_bytes()
     except OSError as error:
         raise FailedPrecondition(f"{path} cannot be read: {error.strerror}") from None
+    return parse_settings(content, str(path), name=name, version=version)
+
+
+def parse_settings(content: bytes, path: str, *, name: str, version: str) -> ModelSettings:
+    """The settings that the content of a file spells, as `read_settings` reads them; `path` is where it is from."""
+    try:
+        file = msgspec.json.decode(content, type=_File)
     except msgspec.MsgspecError as error:
         raise FailedPrecondition(_sentence(path, "", error)) from None
     parameters = file.parameters or _Parameters()
+    options_of = _options(file.implementation)
+    extra: dict[str, Any] = {}
     try:
         extra = msgspec.json.decode(parameters.extra, type=dict[str, Any] | None) or {}
-        options = msgspec.convert(extra, _options(file.implementation), strict=False)
+        options = msgspec.convert(extra, options_of, strict=False)
     except msgspec.MsgspecError as error:
-        raise FailedPrecondition(_sentence(path, "parameters.extra", error)) from None
+        hint = _hint(str(error), extra, options_of)
+        raise FailedPrecondition(_sentence(path, "parameters.extra", error) + hint) from None
+    _warn_of_unread(content, path, options)
     max_batch_size = _first(options.max_batch_size, file.max_batch_size, MAX_BATCH_SIZE)
     return ModelSettings(
         name=file.name or name,
@@ -212,11 +224,39 @@ def _options(implementation: str) -> type[Options]:
     return FormatOptions if implementation.startswith(OURS) else _SharedOptions
 
 
+def _hint(says: str, extra: Mapping[str, Any], options: type[Options]) -> str:
+    """What would be right in `parameters.extra`, where the fault does not say it."""
+    _, _, where = says.partition(" - at `$")
+    if "unknown field" in says:
+        known = (ExplainOptions if where.startswith(".explain") else options).__struct_fields__
+        return f"; there are {', '.join(known)}"
+    if where.startswith(".combine"):
+        return "; write mean, vote or stack: the weights stand in members"
+    if where.startswith(".members["):
+        return "".join(f"; it is {each!r}" for each, weight in extra["members"].items() if not _is(weight, _Weight))
+    return ""
+
+
+def _is(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _warn_of_unread(content: bytes, path: str, options: Options) -> None:
+    file = msgspec.json.decode(content)
+    warn(path, file, _File.__struct_fields__, options.__struct_fields__)
+    if file["implementation"].startswith(OURS):
+        warn_of_parameters(path, file.get("parameters") or {}, _Parameters.__struct_fields__, options.__struct_fields__)
+
+
 def _first(*choices: Any) -> Any:
     return next(choice for choice in choices if choice is not None)
 
 
-def _specs(path: Path, key: str, tensors: list[_Tensor]) -> tuple[TensorSpec, ...]:
+def _specs(path: str, key: str, tensors: list[_Tensor]) -> tuple[TensorSpec, ...]:
     specs: dict[str, TensorSpec] = {}
     for i, tensor in enumerate(tensors):
         if tensor.datatype not in DATATYPES:
@@ -229,7 +269,7 @@ def _specs(path: Path, key: str, tensors: list[_Tensor]) -> tuple[TensorSpec, ..
     return tuple(specs.values())
 
 
-def _sentence(path: Path, prefix: str, error: Exception) -> str:
+def _sentence(path: str, prefix: str, error: Exception) -> str:
     """Takes msgspec's "what - at `$.where`" with the file and the whole path in front."""
     what, _, where = str(error).partition(" - at `$")
     key = (prefix + where.rstrip("`")).lstrip(".")

@@ -76,9 +76,11 @@ class Held:
         return await (await self._awaited(deadline)).infer(request, deadline, rpc)
 
     async def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Arrays:
-        """What the successor answers. Raises FailedPrecondition where it takes other tensors than the model before."""
+        """What the successor answers. Raises FailedPrecondition where its tensors are others than before."""
         model = shared_model(await self._awaited(deadline), self._name)
-        check_fed(model.inputs, {spec.name: spec for spec in self._part.inputs}, f"{self._name!r} as it is loaded now")
+        now = f"{self._name!r} as it is loaded now"
+        check_fed(model.inputs, {spec.name: spec for spec in self._part.inputs}, now)
+        check_fed(self._part.outputs, {spec.name: spec for spec in model.outputs}, f"what is made of {now}")
         self.inputs, self.outputs = model.inputs, model.outputs  # for who runs it and looks at the answer
         return await model.run({spec.name: arrays[spec.name] for spec in model.inputs}, parameters, deadline)
 

@@ -89,7 +89,7 @@ class Transports(Collector):
                 response = await endpoint(request)
                 status = response.status_code
             except CallError as error:
-                status = error.code.http
+                status = error.http
                 raise
             finally:
                 in_progress[method] -= 1

@@ -7,6 +7,7 @@ import numpy as np
 from benchmarks.conformance.known import (
     BFLOAT,
     BROKEN,
+    COUNTED,
     CREATED,
     DOUBTED,
     EXPOSED,
@@ -88,7 +89,7 @@ BESIDE = [
     case("Triton's statistics", get("/models/stats"), TRITON),
     case("gRPC: Triton's configuration of a model", call("ModelConfig", name="fp32"), TRITON),
     case("gRPC: Triton's statistics", call("ModelStatistics", name="nobody"), TRITON),
-    case("metrics", Rest("/metrics"), CREATED, EXPOSED, LEGACY),
+    case("metrics", Rest("/metrics"), COUNTED, CREATED, EXPOSED, LEGACY),
 ]
 
 REPOSITORY = [

@@ -109,6 +109,9 @@ BINARY = _known(
     "header inference-header-content-length: nothing -> *",
     "body: {* -> [*",
 )
+CODING = _known(
+    "a body packed in an unknown way cannot be read, and is refused by HTTP's own status", "status: 200 -> 415"
+)
 UNPACKED = _known("gzip;q=0 means: not gzip", "header content-encoding: gzip -> nothing")
 LEAKS = _known("what are headers elsewhere is no parameter of an event", "[*].parameters: {'headers'* -> nothing")
 MIXED = _known(
@@ -140,6 +143,11 @@ VERSIONS = _known(
 PLAIN_PARAMETERS = _known(
     "a parameter is a text, a number or a truth, as gRPC has them; theirs takes lists and objects", "status: 200 -> 422"
 )
+LETTERS = _known("a text is one element, however many letters its model gives as its shape", "outputs[0].shape: * -> *")
+UNSAYABLE = _known(
+    "a model's parameter that is a list is left out, as both do over gRPC; the log says so",
+    "parameters.list: [* -> nothing",
+)
 NO_ID = _known("an empty id is none", "id:  -> nothing")
 ANY_TYPE = _known("a body is JSON, whatever its header calls it: curl calls it a form", "status: 422 -> 200")
 NO_BODY = _known("Triton's client asks for the index without a body", "status: 422 -> 200")
@@ -163,4 +171,8 @@ LEGACY = _known(
     "what nothing is ever counted in, is left out", "grpc_server_handled_latency_seconds: histogram [] -> nothing"
 )
 CREATED = _known("times of creation are told to whoever takes OpenMetrics", "*_created: * -> nothing")
+COUNTED = _known(
+    "what a model counts by mlserver.log is told by one process, too; theirs tells it with workers alone",
+    "doubled*: nothing -> *",
+)
 EXPOSED = _known("the format is the one that the scraper asked for", "header content-type: text/plain* -> text/plain*")

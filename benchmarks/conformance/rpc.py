@@ -16,6 +16,7 @@ from benchmarks.conformance.known import (
     FRACTION,
     HANGS,
     IGNORED,
+    LETTERS,
     LONG,
     MISFIT,
     MIXED,
@@ -225,6 +226,8 @@ PARAMETERS = [
         send(ask("fp32", raw=True, x=_PAIR), ask("fp32", raw=True, x=2 * _PAIR), stream=True),
         ANSWERED,
     ),
+    case("a model counts the letters of a text", send(ask("tells", letters=[[1]])), LETTERS),
+    case("a model's parameter is a list", send(ask("tells", list=[[1]]))),
     case("a stream for an unknown model", send(ask("nobody", raw=True, x=_PAIR), stream=True)),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.conformance import control, rest, rpc
+from benchmarks.conformance import control, hosted, rest, rpc
 from benchmarks.conformance.language import Case
 
 Topics = Mapping[str, Sequence[Case]]
@@ -19,7 +19,7 @@ TOPICS: Topics = {
     "REST: ids and parameters": rest.IDS,
     "REST: codings, paths and methods": rest.CODINGS,
     "REST: TorchScript": rest.TORCHSCRIPT,
-    "REST: a model written for MLServer": rest.HOSTED,
+    "REST: a model written for MLServer": hosted.HOSTED,
     "gRPC: datatypes": rpc.DATATYPES,
     "gRPC: shapes": rpc.SHAPES,
     "gRPC: names": rpc.NAMES,

@@ -85,6 +85,7 @@ class Supervisor:
         self._replaced = asyncio.Lock()  # one at a time
         self._greatest = greatest
         self.shared: Sequence[int] = ()  # descriptors that all workers inherit
+        self.linger_seconds = 0.0  # for which they go on once they are told to stop
         self._workers: set[_Worker] = set()
         self._all_up = False
         self._journal: dict[str, Order] = {}
@@ -102,15 +103,13 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._end, number)
         self._anchors = [anchored(bind) for bind in self._binds]
         tending = [asyncio.create_task(self._tend(number)) for number in range(self._wanted)]
         for task in tending:
-            task.add_done_callback(lambda _ended: self._stop.set())
+            task.add_done_callback(lambda _ended: None if self._stop.is_set() else self._end(signal.SIGTERM))
         await self._stop.wait()
-        for worker in self._workers:
-            worker.signal(signal.SIGTERM)
-        await asyncio.wait(tending, timeout=DRAIN_SECONDS + GRACE)
+        await asyncio.wait(tending, timeout=self.linger_seconds + DRAIN_SECONDS + GRACE)
         for worker in self._workers:
             worker.signal(signal.SIGKILL)
         for anchor in self._anchors:
@@ -139,6 +138,12 @@ class Supervisor:
                 worker.signal(number)
                 return
 
+    def _end(self, number: signal.Signals) -> None:
+        """Passes on what it was told: those who are told again wait for nobody. SIGINT is for those who expect it."""
+        self._stop.set()
+        for worker in self._workers:
+            worker.signal(number if worker.is_up else signal.SIGTERM)
+
     async def _tend(self, number: int) -> None:
         """Keeps one worker alive, and its successors."""
         loop, pause = asyncio.get_running_loop(), 0.5
@@ -153,7 +158,7 @@ class Supervisor:
             if not self._all_up:
                 _log.error("a worker ended with status %s before all were up", status)
                 self._failed = True
-                self._stop.set()
+                self._end(signal.SIGTERM)
                 return
             _log.error("a worker ended with status %s; another takes its place", status)
             pause = min(2 * pause, LONGEST_PAUSE) if loop.time() - began < SHORT_LIFE else 0.5

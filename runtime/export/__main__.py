@@ -6,6 +6,7 @@ import argparse
 import importlib
 import re
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from protos.errors import CallError, FailedPrecondition
 from protos.tensors import DATATYPES
 from runtime.export.archives import FORMATS
 from runtime.export.folder import SUMS, export
-from runtime.formats.pytorch import tensor_of
+from runtime.formats.pytorch import reason, tensor_of
 
 _SHAPED = re.compile(r"(?P<name>\w+)=(?P<datatype>\w+)\[(?P<shape>[\d, ]*)\]")
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "runtime.export") -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "croupier export") -> int:
     """Exports as the command line says. Returns the exit status: 1 after a sentence on stderr when it cannot."""
     told = _parser(prog).parse_args(argv)
     try:
@@ -73,10 +74,24 @@ def _module(where: str) -> nn.Module:
         found: Any = getattr(importlib.import_module(name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise FailedPrecondition(f"{where!r} is not MODULE:FACTORY: {error}") from error
-    made = found if isinstance(found, nn.Module) else found()
+    except Exception as error:
+        raise FailedPrecondition(f"importing {name} fails: {_at(error)}") from error
+    try:
+        made = found if isinstance(found, nn.Module) else found()
+    except Exception as error:
+        raise FailedPrecondition(f"{where} fails: {_at(error)}") from error
     if not isinstance(made, nn.Module):
         raise FailedPrecondition(f"{where} returns {type(made).__name__}, not an nn.Module")
     return made
+
+
+def _at(error: Exception) -> str:
+    """What a user's code raised, and the last line of it that ran."""
+    says = f"{type(error).__name__}: {reason(error)}"
+    if isinstance(error, SyntaxError):  # which says where
+        return says
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frame.filename).name}, line {frame.lineno}: {says}"
 
 
 def _example(told: Sequence[str]) -> Mapping[str, Tensor]:

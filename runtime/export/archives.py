@@ -97,7 +97,10 @@ def _program(module: nn.Module, call: Call) -> ExportedProgram:
             # By keyword, so that a compiled package too knows the names of its inputs.
             return torch.export.export(module, (), dict(call.arguments), dynamic_shapes=sizes)
     except Exception as error:
-        raise FailedPrecondition(f"torch.export does not take it: {reason(error)}") from error
+        says = f"torch.export does not take it: {reason(error)}"
+        if "data-dependent" in says:
+            says += "; TorchScript runs what depends on values: --format pt writes that alone"
+        raise FailedPrecondition(says) from error
 
 
 FORMATS: Mapping[str, Format] = {

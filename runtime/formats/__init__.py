@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from protos.errors import FailedPrecondition
 from runtime.served import Servable
-from runtime.settings import FILE, OURS
+from runtime.settings import CHAIN, ENSEMBLE, FILE, OURS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,7 @@ FORMATS = {
     "runtime.ExportedModel": "runtime.formats.exported",
     "runtime.OnnxModel": "runtime.formats.onnx",
 }
+_OURS = (*FORMATS, ENSEMBLE, CHAIN)
 USER_CODE = "runtime.formats.user_code"  # any other name is that of a user's class
 
 
@@ -36,7 +37,7 @@ def load_any(settings: ModelSettings, folder: Path) -> Model | Servable:
     name = settings.implementation
     if name.startswith(OURS) and name not in FORMATS:
         raise FailedPrecondition(
-            f"{folder / FILE}: implementation: {name!r} is not supported; this server has {', '.join(FORMATS)}, and a "
+            f"{folder / FILE}: implementation: {name!r} is not supported; this server has {', '.join(_OURS)}, and a "
             f"class of your own needs a module of another name"
         )
     loaded: Model | Servable = import_module(FORMATS.get(name, USER_CODE)).load(settings, folder)

@@ -31,7 +31,7 @@ There = Callable[[Coroutine[Any, Any, None]], asyncio.Future[None]]
 _PACKED = {b"content-encoding", b"content-length"}  # what is said of a body that was unpacked since
 
 
-def application(model: MLModel, failure: Callable[[Exception], CallError]) -> FastAPI:
+def application(model: MLModel, failure: Callable[[BaseException], CallError]) -> FastAPI:
     """Serves a model's methods, each at its path. `failure` is what an error of theirs means.
 
     Raises FailedPrecondition naming the endpoint of which FastAPI can make nothing.
@@ -51,7 +51,7 @@ def application(model: MLModel, failure: Callable[[Exception], CallError]) -> Fa
                     raise
                 except RequestValidationError as error:
                     return refusal(InvalidArgument(_wrong(error)))
-                except Exception as error:  # noqa: BLE001 - a method may raise anything
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - a method may raise anything
                     return refusal(failure(error))
 
             return answered

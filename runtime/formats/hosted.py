@@ -182,9 +182,13 @@ class HostedStream(Hosted):
 
 
 def _settings(settings: ModelSettings, folder: Path) -> TheirSettings:
-    """MLServer's own settings, of the very file. Raises FailedPrecondition where it does not take them."""
+    """MLServer's own settings, of the very file; without one it reads the environment itself.
+
+    Raises FailedPrecondition where it does not take them.
+    """
+    file = folder / FILE
     try:
-        theirs = TheirSettings.parse_file(str(folder / FILE))
+        theirs = TheirSettings.parse_file(str(file)) if file.exists() else TheirSettings()
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise FailedPrecondition(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -228,11 +232,14 @@ def _asked(model: MLModel) -> Iterator[None]:
             yield
     except CallError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # and not a task of the model's own, which it waited for
+            raise
         raise _failure(model, error) from error
 
 
-def _failure(model: MLModel, error: Exception) -> CallError:
+def _failure(model: MLModel, error: BaseException) -> CallError:
     """What an error that a model raised means."""
     if isinstance(error, MLServerError):
         return error_of(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
@@ -12,17 +13,20 @@ from typing import Any, TypeVar
 A = TypeVar("A")
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 
 class LoopThread:
     """An event loop that runs in a thread of its own."""
 
     def __init__(self, name: str) -> None:
+        self._name = name
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """The future of what `work` returns."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        """The future of what `work` returns. Where that would end the process, by sys.exit, it raises RuntimeError."""
+        return asyncio.run_coroutine_threadsafe(_staying(work), self._loop)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Waits for what `work` returns. Not in an event loop."""
@@ -33,8 +37,21 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self) -> None:
-        self._loop.run_forever()
+        while True:
+            try:
+                self._loop.run_forever()
+                break
+            except (SystemExit, KeyboardInterrupt):  # of a task that a user's code began, and that is over
+                _log.warning("in %s a task called for the end of the process; it serves on", self._name)
         self._loop.close()
+
+
+async def _staying(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:  # at which the loop would end, and whoever waits would wait on
+        says = f"it would end the process, by {type(error).__name__}: {error}"
+        raise RuntimeError(says).with_traceback(error.__traceback__) from None
 
 
 async def through(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import re
 from math import prod
 from typing import Any, TypeVar
@@ -10,7 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pydantic
 from mlserver import types
+from mlserver.codecs import NumpyCodec
 from mlserver.errors import InvalidModelURI, MLServerError, ModelNotReady, ModelParametersMissing
+from mlserver.utils import generate_uuid
 from numpy.typing import NDArray
 
 from protos import binary
@@ -60,6 +63,9 @@ _OF_THE_SERVER = {
 }
 _NAME = re.compile(r"[0-9a-z_.-]+")  # as gRPC has it, which is narrower than HTTP
 _VALUE = re.compile(r"[ -~]*")
+_UNSAID = 100  # names, after which no more are told
+_unsaid: set[str] = set()
+_log = logging.getLogger(__name__)
 
 
 def request_of(request: ModelInferRequest, rpc: Rpc | None = None) -> types.InferenceRequest:
@@ -82,7 +88,8 @@ def request_of(request: ModelInferRequest, rpc: Rpc | None = None) -> types.Infe
         for each in request.inputs
     ]
     outputs = [_made(types.RequestOutput, each, f"output {each.name!r}", name=each.name) for each in request.outputs]
-    made = _made(types.InferenceRequest, request, "request", id=request.id, inputs=inputs, outputs=outputs or None)
+    given = request.id or (generate_uuid() if rpc is not None and rpc.rest else "")  # so that REST's calls have one
+    made = _made(types.InferenceRequest, request, "request", id=given, inputs=inputs, outputs=outputs or None)
     if rpc is not None:
         made.parameters = made.parameters or types.Parameters()
         made.parameters.headers = _headers(rpc)
@@ -125,9 +132,18 @@ def fill(response: ModelInferResponse, answer: types.InferenceResponse, *, raw: 
 
 
 def tell_of(message: Any, theirs: Any) -> None:
-    """Gives a message the parameters of what it is made from, but headers, for which the protocol has no word."""
-    if theirs.parameters:
-        tell(message.parameters, theirs.parameters.model_dump())
+    """Gives a message the parameters of what it is made from, but headers, lists and objects: V2 has no word for them.
+
+    A list or an object is named in the log, once.
+    """
+    if not theirs.parameters:
+        return
+    values = theirs.parameters.model_dump()
+    tell(message.parameters, values)
+    for name, value in values.items():
+        if isinstance(value, list | dict) and name != "headers" and name not in _unsaid and len(_unsaid) < _UNSAID:
+            _unsaid.add(name)
+            _log.warning("parameter %r of a model's answer is no text, number or truth, and is left out", name)
 
 
 def headers_of(answer: types.InferenceResponse) -> list[Header]:
@@ -143,14 +159,13 @@ def headers_of(answer: types.InferenceResponse) -> list[Header]:
 
 
 def _array(output: types.ResponseOutput) -> NDArray[Any]:
-    """The data of an output, which is a list of any depth, or an array."""
+    """The data of an output, which is a list of any depth, or an array, in its shape; but [1] for a lone text."""
     data = getattr(output.data, "root", output.data)
     dtype = DATATYPES.get(output.datatype)
     try:
         if dtype is None:
             raise ValueError(f"V2 has no datatype {output.datatype!r}")
-        array = _texts(data, output.shape) if dtype == _TEXT else _numbers(data, dtype)
-        return array.reshape(output.shape)
+        return _texts(data, output) if dtype == _TEXT else _numbers(data, dtype).reshape(output.shape)
     except (TypeError, ValueError, OverflowError) as error:
         raise Internal(f"output {output.name!r} of the model: {error}") from None
 
@@ -165,12 +180,14 @@ def _numbers(data: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     return array
 
 
-def _texts(data: Any, shape: list[int]) -> NDArray[Any]:
+def _texts(data: Any, output: types.ResponseOutput) -> NDArray[Any]:
     texts = np.array(data, np.object_).ravel()
-    count = prod(shape)
-    if len(texts) == 1 < count:  # all of an array of equally long bytes in one piece, as its NumpyCodec has it
-        texts = np.frombuffer(texts[0], f"S{len(texts[0]) // count}").astype(np.object_)
-    return texts
+    count = prod(output.shape)
+    if len(texts) == 1 < count:
+        if (output.parameters and output.parameters.content_type) != NumpyCodec.ContentType:
+            return texts  # one text, whose shape counts its letters: so MLServer's documentation has it
+        texts = np.frombuffer(texts[0], f"S{len(texts[0]) // count}").astype(np.object_)  # an array in one piece
+    return texts.reshape(output.shape)
 
 
 def error_of(error: MLServerError) -> CallError:

@@ -22,6 +22,7 @@ refused. Our own options, such as `max_batch_size`, reach it only where it names
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ PLATFORM = "python_numpy"
 WITH_PARAMETERS = 2  # arguments of predict
 
 _TEXT = np.dtype(np.object_)
+
+_log = logging.getLogger(__name__)
 
 
 class PythonModel:
@@ -80,8 +83,9 @@ class PythonModel:
         try:
             if hasattr(ending, "close"):
                 ending.close()
-        finally:
-            self._forget()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is out of service all the same
+            _log.warning("model %r was not closed: %s: %s", self.name, type(error).__name__, error)
+        self._forget()
 
 
 def _arguments(model: Any) -> int:

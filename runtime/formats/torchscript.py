@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -50,7 +51,8 @@ def load(settings: ModelSettings, folder: Path) -> TorchScriptModel:
         try:
             module = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
         except Exception as error:
-            raise load_error(f"{path.name} is not a TorchScript archive: {_reason(error)}", error) from error
+            says = _other(path) or _reason(error)
+            raise load_error(f"{path.name} is not a TorchScript archive: {says}", error) from error
         model = TorchScriptModel(
             _frozen(module), settings, device, graphs=graphs, thawed=module if settings.options.explained else None
         )
@@ -150,6 +152,20 @@ class TorchScriptModel:
             found = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
             raise Internal(f"forward returns {found}; {len(names)} outputs are declared")
         return dict(zip(names, result, strict=True))
+
+
+def _other(path: Path) -> str:
+    """What else PyTorch wrote there, and what to do about it; empty where nobody knows."""
+    try:
+        with ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except (BadZipFile, OSError):
+        return ""
+    if "archive_format" in names:
+        return 'it is torch.export\'s; call it model.pt2, and its implementation "runtime.ExportedModel"'
+    if "data.pkl" in names and "constants.pkl" not in names:
+        return "it is torch.save's, which has no code to run; write it with torch.jit.save, or croupier export"
+    return ""
 
 
 def _frozen(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:

@@ -140,6 +140,42 @@ async def test_who_comes_while_a_port_drains_is_refused_at_once_also_where_its_s
     await asyncio.wait_for(serving, SOON)
 
 
+@pytest.mark.parametrize("last", [signal.SIGTERM, signal.SIGINT])
+async def test_after_the_first_sigterm_it_serves_on_for_load_balancers_to_notice_until_another_signal(last):
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    told = asyncio.Event()
+    serving = asyncio.create_task(
+        serve(
+            Listener(hello, "127.0.0.1:0"),
+            started=lambda addresses: listening.set_result(addresses[0]),
+            stopping=told.set,
+            linger_seconds=1000.0,
+        )
+    )
+    url = f"http://{await listening}"
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(SOON), httpx.AsyncClient() as late:
+        await told.wait()
+        assert (await late.get(url)).text == "hello"
+        assert not serving.done()
+        os.kill(os.getpid(), last)
+        await serving
+
+
+async def test_after_sigint_nobody_is_waited_for():
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        serve(
+            Listener(hello, "127.0.0.1:0"),
+            started=lambda addresses: listening.set_result(addresses[0]),
+            linger_seconds=1000.0,
+        )
+    )
+    await listening
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.wait_for(serving, SOON)
+
+
 async def test_only_who_shows_a_certificate_is_heard_where_that_is_asked_for(tmp_path: Path):
     authority = Authority(tmp_path)
     async with Serving(authority, mutual=True) as port:

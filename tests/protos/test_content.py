@@ -53,7 +53,7 @@ def test_a_body_that_unpacks_to_too_much_is_refused(echo, coding):
     bomb = PACK[coding](bytes(50_000_000))
     assert len(bomb) < MAX_BODY
     response = ask(echo, "POST", "/v2/models/echo/infer", content=bomb, headers={"Content-Encoding": coding})
-    assert refusal(response, 429) == f"the body has more than {MAX_BODY} bytes; that is the limit"
+    assert refusal(response, 413) == f"the body has more than {MAX_BODY} bytes; that is the limit"
 
 
 @pytest.mark.parametrize("coding", PACK)
@@ -74,7 +74,7 @@ def test_a_body_that_is_badly_packed_is_refused(echo, coding, spoil, sentence):
 
 def test_another_coding_is_refused(echo):
     response = ask(echo, "POST", "/v2/repository/index", content=b"{}", headers={"Content-Encoding": "br"})
-    assert refusal(response, 501) == "Content-Encoding 'br' is not supported; send identity, gzip or deflate"
+    assert refusal(response, 415) == "Content-Encoding 'br' is not supported; send identity, gzip or deflate"
 
 
 # --------------------------------------------------------------------------------------------------------- answers

@@ -270,7 +270,7 @@ def refusal(request):
         ),
         (
             typed_request("BYTES", [3], bytes_contents=[b"a"]),
-            "input 'x': shape [3] takes 3 elements, its bytes_contents has 1",
+            "input 'x': shape [3] takes 3 elements, its bytes_contents has 1; for one text, ",
         ),
         (
             raw_request("BYTES", [2], b"\1\0\0\0a\0\0"),

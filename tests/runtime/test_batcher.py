@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from dataclasses import dataclass
 
@@ -178,7 +179,28 @@ def test_one_bad_call_does_not_spoil_the_others(quick, caplog):
         await to.close()
 
     asyncio.run(scenario())
-    assert caplog.messages == ["model 'tender' failed: ValueError: negative"]
+    (said,) = caplog.messages  # which its caller is told; the log is not, as it may hold what the caller sent
+    assert re.fullmatch(r"model 'tender' failed: ValueError at .*models\.py:\d+", said)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_a_model_that_would_end_the_process_ends_its_own_call(quick, kind):
+    class Leaves(Fake):
+        def run(self, arrays, parameters=NOTHING):
+            if (arrays["x"] < 0).any():
+                raise kind(3)
+            return super().run(arrays)
+
+    async def scenario():
+        to = batcher(Leaves("leaves"), quick=quick)
+        good, bad = submit(to, 1), submit(to, -1)
+        await asyncio.wait([good, bad], timeout=60)
+        assert str(bad.exception()) == f"model 'leaves' failed: {kind.__name__}: 3"
+        assert [(await each)["y"].item() for each in (good, submit(to, 2))] == [3, 5]
+        await to.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("kind", [InvalidArgument, ResourceExhausted, Unavailable])

@@ -70,7 +70,8 @@ DESK = """
 
         @custom_handler(rest_path="/fail")
         async def fail(self, how: str) -> None:
-            raise {"refuse": errors.InferenceError("wrong columns"), "status": HTTPException(418, "a teapot")}[how]
+            known = {"refuse": errors.InferenceError("wrong columns"), "status": HTTPException(418, "a teapot")}
+            raise {**known, "exit": SystemExit(3)}[how]
 
         @custom_handler(rest_path="/count", rest_method="GET")
         async def count(self) -> StreamingResponse:
@@ -191,6 +192,7 @@ def desk(tmp_path_factory):
         ("POST", "/fail?how=refuse", {}, 422, {"error": "wrong columns"}),
         ("POST", "/fail?how=status", {}, 418, {"detail": "a teapot"}),
         ("POST", "/fail?how=other", {}, 500, {"error": "model 'm' failed: KeyError: 'other'"}),
+        ("POST", "/fail?how=exit", {}, 500, {"error": "model 'm' failed: SystemExit: 3"}),
     ],
 )
 def test_a_method_takes_and_answers_what_fastapi_makes_of_it(desk, method, path, sent, status, expected):
@@ -208,7 +210,7 @@ def test_a_body_may_be_packed_and_no_longer_than_others(desk):
     headers = {"content-encoding": "gzip"}
     assert desk.post("/size", content=packed, headers=headers).json() == {"size": 99, "told": "99"}
     refused = desk.post("/size", content=gzip.compress(bytes(1 << 27)), headers=headers)
-    assert (refused.status_code, refused.json()["error"][:22]) == (429, "the body has more than")
+    assert (refused.status_code, refused.json()["error"][:22]) == (413, "the body has more than")
 
 
 def test_head_is_get_without_the_content(desk):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from protos.tensors import outputs_of
 from runtime.catalogue import State
 from runtime.formats import load
 from runtime.model import NOTHING
+from runtime.settings import FILE
 from tests.runtime.models import Fake, Minus, Mlp, Times, put, tensor
 from tests.runtime.test_engine import answer, keep, request, running, told
 
@@ -88,6 +90,40 @@ def test_a_reloaded_member_answers_in_the_ensemble(tmp_path):
             keep(tmp_path, "a", 20)
             await engine.load("a")
             assert await answer(engine, "desk") == 20
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", [ensemble, chain])
+@pytest.mark.parametrize("key", ["inputs", "outputs"])
+def test_a_part_with_other_tensors_is_named_until_what_is_made_of_it_is_loaded_anew(tmp_path, kind, key):
+    put(tmp_path, "a", inputs=[X], outputs=[Y])
+    if kind is ensemble:
+        ensemble(tmp_path, members={"a": 1})
+    else:
+        chain(tmp_path, "desk", "a")
+
+    class Renamed(Fake):
+        def __init__(self, settings, _):
+            super().__init__(settings.name)
+            self.inputs = settings.inputs
+            self.outputs = settings.outputs
+
+        def run(self, arrays, parameters=NOTHING):
+            return {self.outputs[0].name: arrays[self.inputs[0].name]}
+
+    async def scenario():
+        async with running(tmp_path, Renamed) as engine:
+            await engine.load("desk")
+            declared: dict[str, Any] = {"inputs": [X], "outputs": [Y], key: [tensor("z", "FP64", -1, -1)]}
+            put(tmp_path, "a", **declared)
+            await engine.load("a")
+            with pytest.raises(FailedPrecondition, match=r"part 'a' takes '.' FP64 \[-1, -1\] and .* load it anew"):
+                await engine.infer(request("desk"))
+            await engine.load("desk")
+            x = {"z" if key == "inputs" else "x": np.ones((1, 1))}
+            named = "z" if key == "outputs" else "y"
+            assert outputs_of(await engine.infer(request("desk", **x)))[named].tolist() == [[1]]
 
     asyncio.run(scenario())
 
@@ -211,8 +247,9 @@ def test_what_does_not_fit_together_is_refused_and_named(tmp_path, extra, says):
 
     async def scenario():
         async with running(tmp_path, Declared) as engine:
-            with pytest.raises(FailedPrecondition, match=says):
+            with pytest.raises(FailedPrecondition, match=says) as refused:
                 await engine.load("desk")
+            assert str(tmp_path / "desk" / FILE) in refused.value.message or "its part 'nowhere'" in says
             assert {entry.name: entry.state for entry in await told(engine)}["desk"] is State.UNAVAILABLE
 
     asyncio.run(scenario())

@@ -16,7 +16,7 @@ from runtime.export import export
 from runtime.export.__main__ import main
 from runtime.sample import Sample, check_sample, read_sample
 from runtime.warmup import warm_up
-from tests.runtime.models import AsDict, AsPair, AsTuple, Both, Minus, Mlp, Times, Total, load_from
+from tests.runtime.models import AsDict, AsPair, AsTuple, Both, Choosy, Minus, Mlp, Times, Total, load_from
 
 X = torch.linspace(-1, 1, 8).reshape(2, 4)
 
@@ -174,6 +174,7 @@ def test_exporting_again_replaces_what_was_there(tmp_path):
         (Total(), [X], {}, "output 'output' has shape [1, 4] for 2 rows: its first dimension does not count rows"),
         (Branches(), [X], {"formats": ["pt"]}, "nor traced (Converting a tensor to a Python float"),
         (Branches(), [X], {"formats": ["pt2"]}, "pt2: torch.export does not take it: "),
+        (Choosy(), [X], {}, "; TorchScript runs what depends on values: --format pt writes that alone"),
         (
             AsPair(),
             [X],
@@ -228,14 +229,31 @@ def test_a_sample_is_of_one_model(tmp_path):
     (folder / "warm-up.npz").write_bytes(b"junk")
     with pytest.raises(FailedPrecondition, match=r"warm-up\.npz is not a sample of this model"):
         read_sample(folder, model)
+    Sample({"z": sample.inputs["x"]}, {}).write(folder / "warm-up.npz")
+    with pytest.raises(FailedPrecondition, match="of this model: it has no 'inputs/x', only 'inputs/z'"):
+        read_sample(folder, model)
     (folder / "warm-up.npz").unlink()
     assert read_sample(folder, model) is None
+
+
+NETWORK = """\
+from tests.runtime.models import Mlp
+
+def build():
+    return Mlp()
+
+class Fails:
+    def __init__(self):
+        raise KeyError("no weights")
+"""
 
 
 @pytest.fixture
 def network(tmp_path, monkeypatch):
     """A user's module in the current folder."""
-    (tmp_path / "network.py").write_text("from tests.runtime.models import Mlp\n\ndef build():\n    return Mlp()\n")
+    (tmp_path / "network.py").write_text(NETWORK)
+    (tmp_path / "typo.py").write_text("def build(:")
+    (tmp_path / "early.py").write_text("1 / 0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -265,6 +283,15 @@ def test_the_command_takes_an_example_from_a_file(tmp_path):
         (["network", "--example", "x=FP32[2,4]"], "'network' is not MODULE:FACTORY"),
         (["network:nobody", "--example", "x=FP32[2,4]"], "'network:nobody' is not MODULE:FACTORY"),
         (["nobody:build", "--example", "x=FP32[2,4]"], "No module named 'nobody'"),
+        (
+            ["network:Fails", "--example", "x=FP32[2,4]"],
+            "network:Fails fails: network.py, line 8: KeyError: 'no weights'",
+        ),
+        (
+            ["typo:build", "--example", "x=FP32[2,4]"],
+            "importing typo fails: SyntaxError: invalid syntax (typo.py, line 1)",
+        ),
+        (["early:build", "--example", "x=FP32[2,4]"], "importing early fails: early.py, line 1: ZeroDivisionError: "),
         (["builtins:dict", "--example", "x=FP32[2,4]"], "builtins:dict returns dict, not an nn.Module"),
         (["network:build", "--example", "x=F32[2,4]"], "--example x=F32[2,4]: write NAME=DATATYPE[SHAPE]"),
         (["network:build", "--example", "x=BYTES[2]"], "--example x=BYTES[2]: write NAME=DATATYPE[SHAPE]"),
@@ -275,7 +302,7 @@ def test_the_command_takes_an_example_from_a_file(tmp_path):
 def test_the_command_says_what_is_wrong(tmp_path, capsys, arguments, says):
     assert main([*arguments[:1], "m", *arguments[1:]]) == 1
     complained = capsys.readouterr().err
-    assert complained.startswith("runtime.export: ")
+    assert complained.startswith("croupier export: ")
     assert says in complained
     assert complained.count("\n") == 1
     assert not (tmp_path / "m").exists()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -145,7 +147,7 @@ def test_bfloat16_which_they_do_not_have_is_refused_by_name(tmp_path):
         asked(tmp_path, request(x=np.ones(1, DATATYPES["BF16"])))
 
 
-def test_content_types_and_parameters_reach_the_model(tmp_path):
+def test_content_types_and_parameters_reach_the_model(tmp_path, caplog):
     code = """
         import json
         from mlserver import MLModel
@@ -172,7 +174,7 @@ def test_content_types_and_parameters_reach_the_model(tmp_path):
     sent.parameters["dry"].bool_param = True
     sent.inputs[0].parameters["content_type"].string_param = "str"
     sent.outputs.add(name="told").parameters["content_type"].string_param = "str"
-    (response,) = asked(tmp_path, sent)
+    response, _ = asked(tmp_path, sent, sent)
     (told,) = outputs_of(response)["told"].ravel()
     assert json.loads(told) == {
         "id": "7",
@@ -182,6 +184,8 @@ def test_content_types_and_parameters_reach_the_model(tmp_path):
     }
     assert parameters_of(response.parameters) == {"text": "t", "count": 2, "part": 0.5, "yes": True}
     assert parameters_of(response.outputs[0].parameters) == {"content_type": "str"}
+    left_out = "parameter 'unsayable' of a model's answer is no text, number or truth, and is left out"
+    assert [each.getMessage() for each in caplog.records] == [left_out]
 
 
 def test_base64_is_decoded_once(tmp_path):
@@ -222,6 +226,21 @@ def test_the_settings_of_the_very_file_reach_the_model(tmp_path):
     folder = written(tmp_path, code, parameters={"extra": {"a": 1}, "own": "b"}, versions=["c"], inputs=inputs)
     (response,) = asked(tmp_path, request())
     assert json.loads(outputs_of(response)["told"][0, 0]) == ["m", None, str(folder), 1, "b", ["c"], "np"]
+
+
+def test_the_environment_is_a_settings_file_where_there_is_none(tmp_path, monkeypatch):
+    (written(tmp_path.parent, DECODES, name=tmp_path.name) / FILE).unlink()
+    for name, value in {"IMPLEMENTATION": "models.Model", "NAME": "m", "EXTRA": '{"factor": 3}'}.items():
+        monkeypatch.setenv(f"MLSERVER_MODEL_{name}", value)
+
+    async def scenario():
+        engine = Engine(Repository(tmp_path, os.environ), Metrics(CollectorRegistry()))
+        assert await engine.load_all() == []
+        response = await engine.infer(request())
+        await engine.close()
+        return response
+
+    assert outputs_of(asyncio.run(scenario()))["y"].tolist() == [[3, 6]]
 
 
 def test_metadata_is_what_the_model_says_once_it_is_loaded(tmp_path):
@@ -268,7 +287,8 @@ def answers(data, datatype="FP32", shape=(2,)):
         ("np.array([1, 2], 'f8')", "FP32", (2,), [1, 2]),
         ("[True, False]", "BOOL", (2,), [True, False]),
         ("['a', b'b']", "BYTES", (2, 1), [[b"a"], [b"b"]]),
-        ("[b'abcd']", "BYTES", (2,), [b"ab", b"cd"]),
+        ("['{\"a\": 1}']", "BYTES", (8,), [b'{"a": 1}']),
+        ("np.array(b'abcd')", "BYTES", (2, 2), [b"abcd"]),
         ("[2**63]", "UINT64", (1,), [2**63]),
     ],
 )
@@ -278,6 +298,24 @@ def test_data_may_be_any_list_or_an_array(tmp_path, data, datatype, shape, expec
     found = outputs_of(response)["y"]
     assert found.dtype == DATATYPES[datatype]
     assert found.tolist() == expected
+
+
+def test_bytes_that_their_numpy_codec_joined_are_taken_apart(tmp_path):
+    code = """
+        import numpy as np
+        from mlserver import MLModel
+        from mlserver.codecs import NumpyCodec
+        from mlserver.types import InferenceResponse
+
+        class Model(MLModel):
+            async def predict(self, payload):
+                output = NumpyCodec.encode_output("y", np.array([b"ab", b"cd"]))
+                assert output.data.root == [b"abcd"]
+                return InferenceResponse(model_name=self.name, outputs=[output])
+    """
+    written(tmp_path, code)
+    (response,) = asked(tmp_path, request())
+    assert outputs_of(response)["y"].tolist() == [[b"ab"], [b"cd"]]
 
 
 @pytest.mark.parametrize(
@@ -313,10 +351,12 @@ def test_outputs_that_do_not_fit_what_they_say_are_the_models_fault(tmp_path, da
         ("codecs.errors.CodecError('odd')", InvalidArgument, "There was an error encoding / decoding the payload: odd"),
         ("KeyError('x')", Internal, "model 'm' failed: KeyError: 'x'"),
         ("NotImplementedError()", Internal, "model 'm' failed: NotImplementedError: "),
+        ("asyncio.CancelledError()", Internal, "model 'm' failed: CancelledError: "),
     ],
 )
 def test_their_errors_become_ours(tmp_path, raised, expected, says):
     code = f"""
+        import asyncio
         from mlserver import MLModel, codecs, errors
         import mlserver.codecs.errors
 
@@ -555,3 +595,96 @@ def test_nobody_else_pays_for_mlserver(tmp_path):
     command = [sys.executable, "-c", dedent(code), str(tmp_path)]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert told.stdout.split() == ["a-plain", "False", "b-hosted", "True"], told.stderr
+
+
+LEAVES = """
+    import sys
+    from asyncio import ensure_future, sleep
+    from mlserver import MLModel
+    from mlserver.types import InferenceResponse
+
+    class Model(MLModel):
+        async def load(self):
+            self.leave("load")
+            return True
+
+        async def unload(self):
+            self.leave("unload")
+            return True
+
+        async def predict(self, payload):
+            self.leave(payload.id)
+            if self.settings.parameters.extra["when"] == "task":
+                ensure_future(self.later())
+                await sleep(0)
+            return InferenceResponse(model_name=self.name, outputs=[])
+
+        async def predict_stream(self, payloads):
+            async for payload in payloads:
+                self.leave(payload.id)
+                yield InferenceResponse(model_name=self.name, outputs=[])
+
+        async def later(self):
+            sys.exit(3)
+
+        def leave(self, when):
+            if when == self.settings.parameters.extra["when"]:
+                sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("when", ["predict", "task", "unload"])
+def test_a_model_that_would_end_the_process_ends_its_own_call(tmp_path, when):
+    written(tmp_path, LEAVES, parameters={"extra": {"when": when}})
+    leaves = request()
+    leaves.id = "predict"
+
+    async def scenario():
+        async with asyncio.timeout(60), running(tmp_path) as engine:
+            if when == "predict":
+                with pytest.raises(Internal, match="model 'm' failed: SystemExit: 3"):
+                    await engine.infer(leaves)
+            else:
+                await engine.infer(leaves)
+            for _ in range(3):
+                await engine.infer(request())
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_whose_model_would_end_the_process_ends_alone(tmp_path):
+    written(tmp_path, LEAVES, parameters={"extra": {"when": "7"}})
+
+    async def none():
+        return
+        yield
+
+    async def scenario():
+        async with asyncio.timeout(60), running(tmp_path) as engine:
+            with pytest.raises(Internal, match="model 'm' failed: SystemExit: 3"):
+                async for _ in engine.served("m", "").servable.infer_stream(request(), none(), None):
+                    pass
+            other = request()
+            other.id = "8"
+            await engine.infer(other)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("when", ["__init__", "load"])
+def test_a_model_that_would_end_the_process_as_it_loads_is_refused(tmp_path, when):
+    code = LEAVES.replace(
+        "async def load", "def __init__(self, settings):\n            sys.exit(3)\n\n        async def load"
+    )
+    written(tmp_path, LEAVES if when == "load" else code, parameters={"extra": {"when": "load"}})
+
+    async def scenario():
+        async with asyncio.timeout(60):
+            engine = Engine(Repository(tmp_path), Metrics(CollectorRegistry()))
+            (failed,) = await engine.load_all()
+            await engine.close()
+            return failed.reason
+
+    assert re.search(
+        r"models\.py, line \d+: RuntimeError: it would end the process, by SystemExit: 3$", asyncio.run(scenario())
+    )

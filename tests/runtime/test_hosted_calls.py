@@ -43,6 +43,7 @@ TELLS = """
         async def predict(self, payload):
             headers = payload.parameters.headers
             told = {
+                "id": payload.id,
                 "kind": type(payload.inputs[0].data[0]).__name__,
                 "headers": {name: value for name, value in headers.items() if name.startswith("x-")},
                 "of gRPC": [name for name in headers if name.startswith("grpc-") or name in ("te", "content-type")],
@@ -73,6 +74,27 @@ SUMS = """
                         yield InferenceResponse(model_name=self.name, outputs=[output], parameters=parameters)
             finally:
                 test_hosted_calls.seen.ended.set()
+"""
+
+KEEPS = """
+    import mlserver
+    from mlserver import MLModel
+    from mlserver.logging import logger
+    from mlserver.types import InferenceResponse
+    from prometheus_client import Counter
+
+    asked = Counter("asked", "A model's own.")
+
+    class Model(MLModel):
+        async def load(self):
+            mlserver.register("quality", "A model's own, by MLServer.")
+            logger.info("%s loads", self.name)
+            return True
+
+        async def predict(self, payload):
+            mlserver.log(quality=34)
+            asked.inc()
+            return InferenceResponse(model_name=self.name, outputs=[])
 """
 
 
@@ -136,6 +158,14 @@ def test_texts_in_json_are_texts(address):
     assert told["kind"] == "str"
 
 
+def test_a_call_by_rest_without_an_id_is_given_one_that_its_answer_does_not_tell(address):
+    answered = [post(address, "tells").json() for _ in range(2)]
+    one, other = (json.loads(each["outputs"][0]["data"][0])["id"] for each in answered)
+    assert one
+    assert other not in ("", one)
+    assert not any("id" in each for each in answered)
+
+
 def test_bytes_stay_bytes(address):
     response, _ = by_grpc(address, request("tells", [b"\xff"]))
     assert json.loads(outputs_of(response)["told"].ravel()[0])["kind"] == "bytes"
@@ -182,6 +212,19 @@ def test_headers_that_no_answer_can_have_are_the_models_fault(address, headers, 
     answered = post(address, "tells", x_answers=json.dumps(headers))
     assert answered.status_code == 500
     assert says in answered.json()["error"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_model_counts_is_scraped_and_what_it_logs_is_written(tmp_path, workers):
+    written(tmp_path / "models", "keeps", KEEPS, parameters={"version": "3"})
+    with Runtime(tmp_path / "models", tmp_path / "server", "--workers", str(workers)) as process:
+        for _ in range(3):
+            assert post(process.address, "keeps").status_code == 200
+        told = plain_http.get(f"http://{process.address}/metrics").text
+    assert 'quality_sum{model_name="keeps",model_version="3"} 102.0' in told
+    assert "asked_total 3.0" in told
+    assert told.count("# TYPE process_open_fds") == 1
+    assert process.complained.count("INFO mlserver: keeps loads") == workers
 
 
 def test_several_answers_are_as_many_events(address):

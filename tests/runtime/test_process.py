@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
@@ -32,6 +33,7 @@ from tests.process import _ENVIRONMENT, ROOT, Process, Runtime, until
 from tests.runtime.models import Mlp, Slow, Times, put, tensor
 
 TIMES: dict[str, Any] = {"outputs": [tensor("y", "FP32", -1, 4)]}
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 SLOW: dict[str, Any] = {"inputs": [tensor("x", "FP32", -1)], "outputs": [tensor("y", "FP32", -1)]}
 
 
@@ -267,6 +269,54 @@ def test_sigterm_under_load_fails_no_call(repository, tmp_path):
         assert server.wait() == 0
 
 
+BLOCKS = """
+import threading
+import time
+
+class Model:
+    def load(self, folder, when):
+        self.when = when
+        if when == "load":
+            self.block(folder)
+
+    def predict(self, inputs):
+        if inputs["x"].max() > 90:
+            self.block("")
+        time.sleep(0.001)  # so it is not run in the event loop
+        return {"y": inputs["x"]}
+
+    def close(self):
+        if self.when == "close":
+            self.block("")
+
+    def block(self, folder):
+        print("it blocks", flush=True)
+        threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("when", ["load", "predict", "close"])
+def test_sigterm_waits_for_no_code_that_blocks_for_ever(tmp_path, when):
+    folder = put(tmp_path, "m", implementation="models.Model", parameters={"extra": {"when": when}}, **SLOW)
+    (folder / "models.py").write_text(BLOCKS)
+    with Process("tests.stops_soon", tmp_path, "--port", "0", folder=tmp_path / "said") as server, ExitStack() as asked:
+        if when != "load":
+            host, port = server.says(r"^serving m on (\S+):(\d+),").groups()
+        if when == "predict":
+            body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [91]}]}'
+            client = asked.enter_context(socket.create_connection((host, int(port))))
+            client.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+            client.sendall(body)
+        if when == "close":
+            server.signal(signal.SIGTERM)
+        server.says("^it blocks$")
+        if when != "close":
+            server.signal(signal.SIGTERM)
+        assert server.wait() == (when != "load")
+        said = "a model that was loading is given up" if when == "load" else "stopping took 1 s; given up: 'm'"
+        assert said in server.complained
+
+
 def test_a_deadline_ends_a_slow_call(channel):
     with pytest.raises(grpc.RpcError) as late:
         infer(channel, "slow", [400], timeout=0.05)
@@ -288,6 +338,22 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path):
     assert ran.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}: " in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_connections_beyond_what_files_allow_wait_and_end_nothing(tmp_path):
+    with Process("tests.few_files", "200", "runtime", tmp_path, "--port", "0", folder=tmp_path / "said") as server:
+        host, port = server.says(r"on (\S+):(\d+), gRPC and REST").groups()
+        with ExitStack() as open_ones:
+            first = open_ones.enter_context(socket.create_connection((host, int(port))))
+            for _ in range(300):
+                open_ones.enter_context(socket.create_connection((host, int(port))))
+            first.sendall(LIVE)
+            first.settimeout(60)
+            assert first.recv(1024).startswith(b"HTTP/1.1 200")
+        with socket.create_connection((host, int(port)), timeout=60) as next_one:
+            next_one.sendall(LIVE)
+            assert next_one.recv(1024).startswith(b"HTTP/1.1 200")
+        assert server.stop() == 0
 
 
 def test_importing_the_package_imports_no_pytorch():

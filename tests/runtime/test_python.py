@@ -378,3 +378,47 @@ def test_a_class_may_be_installed(tmp_path, monkeypatch):
     assert model.run(x())["y"].tolist() == [[2, 4]]
     assert "installed_models" in sys.modules
     monkeypatch.delitem(sys.modules, "installed_models")
+
+
+LEAVES = """
+    import sys
+
+    class Doubles:
+        def load(self, folder, when):
+            self.when = when
+
+        def predict(self, inputs):
+            if self.when == "warm-up" or inputs["x"].max() > 90:
+                sys.exit(3)
+            return {"y": inputs["x"] * 2}
+
+        def close(self):
+            if self.when == "close":
+                sys.exit(3)
+"""
+
+
+def test_a_model_that_would_end_the_process_at_its_warm_up_is_refused(tmp_path):
+    written(tmp_path, code=LEAVES, parameters={"extra": {"when": "warm-up"}})
+
+    async def scenario():
+        engine = Engine(Repository(tmp_path), Metrics(CollectorRegistry()))
+        (failed,) = await engine.load_all()
+        await engine.close()
+        return failed.reason
+
+    assert asyncio.run(scenario()) == "SystemExit: 3"
+
+
+def test_a_model_that_would_end_the_process_serves_on_and_is_unloaded(tmp_path, caplog):
+    written(tmp_path, code=LEAVES, parameters={"extra": {"when": "close"}})
+
+    async def scenario():
+        async with running(tmp_path) as engine:
+            with pytest.raises(Internal, match="model 'm' failed: SystemExit: 3"):
+                await engine.infer(request(arrays=x([91, 0])))
+            await engine.infer(request())
+            await engine.unload("m")
+
+    asyncio.run(scenario())
+    assert "model 'm' was not closed: SystemExit: 3" in caplog.messages

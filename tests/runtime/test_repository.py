@@ -47,6 +47,69 @@ def test_a_root_that_is_gone_is_said_to_be(tmp_path):
         Repository(tmp_path / "missing").scan()
 
 
+def test_settings_that_are_not_read_are_named_once(tmp_path, caplog):
+    put(tmp_path, "m", version="1")
+    put(tmp_path / "deep", "team", version="iris")
+    put(tmp_path, "..data", version="1")
+    models = Repository(tmp_path)
+    assert [(each.name, each.version) for each in (*models.scan(), *models.scan())] == [("m", "1")] * 2
+    deep = tmp_path / "deep" / "team" / "iris" / "model-settings.json"
+    says = f"{deep} is not read: settings lie in NAME/ or NAME/VERSION/ of {tmp_path}"
+    assert [each.getMessage() for each in caplog.records] == [says]
+
+
+def test_a_folder_that_may_be_no_version_is_named(tmp_path, caplog):
+    for name, version in (("team", "wine"), ("m", "1"), ("m", "v2"), ("own", ""), ("own", "next")):
+        put(tmp_path, name, version=version)
+    assert len(told(tmp_path)) == 5
+    assert [each.getMessage() for each in caplog.records] == [
+        f"{tmp_path}/team/wine is version 'wine' of model 'team', after its folders"
+    ]
+
+
+KSERVE = {
+    "MLSERVER_MODEL_IMPLEMENTATION": "models.Model",
+    "MLSERVER_MODEL_NAME": "iris",
+    "MLSERVER_MODEL_URI": "/mnt/models",
+    "mlserver_model_extra": '{"a": 1}',
+    "MLSERVER_MODEL_INPUTS": '[{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]',
+    "MLSERVER_MODEL_REPOSITORY_ROOT": "elsewhere",
+}
+
+
+def test_the_environment_tells_of_a_model_where_no_file_does(tmp_path):
+    models = Repository(tmp_path, KSERVE)
+    (found,) = models.scan()
+    assert (found.name, found.folder, found.reason) == ("iris", tmp_path, "")
+    assert found.settings
+    assert (found.settings.implementation, found.settings.uri) == ("models.Model", "/mnt/models")
+    assert (found.settings.extra, found.settings.inputs[0].shape) == ({"a": 1}, (-1, 4))
+    assert models.find("iris") == [found]
+    put(tmp_path, "m")
+    assert [each.name for each in models.scan()] == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        (
+            {"MLSERVER_MODEL_NAME": "m"},
+            "MLSERVER_MODEL_NAME: no model is told of without MLSERVER_MODEL_IMPLEMENTATION",
+        ),
+        (KSERVE | {"MLSERVER_MODEL_INPUTS": "x"}, "MLSERVER_MODEL_INPUTS: it is not JSON: JSON is malformed"),
+        (KSERVE | {"MLSERVER_MODEL_INPUTS": "3"}, "MLSERVER_MODEL_*: inputs: Expected `array`, got `int`"),
+    ],
+)
+def test_an_environment_that_tells_of_no_model_is_refused_with_its_variable(tmp_path, environment, says):
+    (found,) = Repository(tmp_path, environment).scan()
+    assert found.settings is None
+    assert found.reason.startswith(says)
+
+
+def test_an_environment_that_tells_of_nothing_makes_no_model(tmp_path):
+    assert Repository(tmp_path, {"MLSERVER_MODEL_REPOSITORY_ROOT": "elsewhere"}).scan() == []
+
+
 def test_a_broken_settings_file_hides_nobody_else(tmp_path):
     put(tmp_path, "good")
     (put(tmp_path, "broken", version="2") / "model-settings.json").write_text("{")

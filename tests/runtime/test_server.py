@@ -30,12 +30,12 @@ def test_a_server_that_stops_is_live_and_not_ready(tmp_path, monkeypatch):
     """So that no new work is sent to it while it finishes the old."""
     statuses = []
 
-    async def serve(listener, *, started, stopping):
+    async def serve(listener, *, started, stopping, drain_seconds):
         started(["127.0.0.1:1"])
-        for _ in range(2):
+        for then in (stopping, list):
             health = [await get(listener.app, f"/v2/health/{each}") for each in ("live", "ready")]
             statuses.append([each.status_code for each in health])
-            stopping()
+            then()
 
     monkeypatch.setattr(process, "serve", serve)
     assert command.main([str(tmp_path)]) == 0

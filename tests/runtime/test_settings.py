@@ -8,6 +8,7 @@ from protos.errors import FailedPrecondition
 from runtime.model import TensorSpec
 from runtime.settings import MAX_BATCH_SIZE, FormatOptions, read_settings
 
+ENSEMBLE = {"implementation": "runtime.Ensemble"}
 PLAIN = {"implementation": "runtime.TorchScriptModel"}
 
 
@@ -42,8 +43,28 @@ def test_inputs_and_outputs_are_read(read):
     assert settings.inputs[0].parameters == {"content_type": "np"}
 
 
-def test_keys_that_mlserver_would_ignore_are_ignored(read):
-    read({**PLAIN, "parallel_workers": 4, "warm_workers": True, "mine": 1, "parameters": {"content_type": "np"}})
+def test_keys_of_others_are_passed_over(read, caplog):
+    read({**PLAIN, "versions": ["1"], "mine": 1, "cache_enabled": False, "parameters": {"content_type": "np"}})
+    read({"implementation": "mine.Model", "parameters": {"device": "cuda", "uri": "./x"}})  # a class may read that
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"warm_workers": True}, "warm_workers has no effect: it is not supported here"),
+        ({"max_batchsize": 4}, "max_batchsize has no effect: is max_batch_size meant?"),
+        ({"device": "cuda"}, "device has no effect: write it as parameters.extra.device"),
+        ({"cuda_graph": True}, "cuda_graph has no effect: is parameters.extra.cuda_graphs meant?"),
+        ({"parameters": {"device": "cuda"}}, "parameters.device has no effect: write it as parameters.extra.device"),
+        ({"parameters": {"environment_tarball": "x"}}, "environment_tarball has no effect: it is not supported here"),
+    ],
+)
+def test_what_was_meant_and_has_no_effect_is_named_once(read, caplog, settings, says):
+    read({**PLAIN, **settings})
+    read({**PLAIN, **settings})
+    (said,) = caplog.messages
+    assert said.endswith(says)
 
 
 def test_options_may_be_strings_as_seldon_writes_them(read):
@@ -113,7 +134,13 @@ def test_batches_are_limited_by_our_option_then_by_the_key_then_by_default(read,
             {**PLAIN, "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}] * 2},
             "inputs[1].name: 'x' is declared twice",
         ),
-        ({**PLAIN, "parameters": {"extra": {"treads": 2}}}, "parameters.extra: Object contains unknown field `treads`"),
+        ({**PLAIN, "parameters": {"extra": {"treads": 2}}}, "unknown field `treads`; there are device, threads, max_"),
+        ({**PLAIN, "parameters": {"extra": {"explain": {"step": 2}}}}, "field `step`; there are baseline, steps, max_"),
+        (
+            {**ENSEMBLE, "parameters": {"extra": {"members": {"a": 1}, "combine": "weighted"}}},
+            "'weighted'; write mean,",
+        ),
+        ({**ENSEMBLE, "parameters": {"extra": {"members": {"a": 1, "b": 0}}}}, "Expected `float` > 0.0; it is 'b'"),
         ({**PLAIN, "parameters": {"extra": {"threads": "two"}}}, "parameters.extra.threads: Expected `int`, got `str`"),
         ({**PLAIN, "parameters": {"extra": {"threads": 0}}}, "parameters.extra.threads: Expected `int` >= 1"),
         ({**PLAIN, "parameters": {"extra": []}}, "parameters.extra: Expected `object | null`, got `array`"),

@@ -464,7 +464,14 @@ def test_ensembles_wait_for_a_part_that_is_swapped(tmp_path):
     run(scenario)
 
 
-def test_ensembles_are_told_that_a_part_takes_other_tensors_now(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("x", "'a' as it is loaded now: it takes 'z'; there is 'x'"),
+        ("y", "what is made of 'a' as it is loaded now: it takes 'y'; there is 'z'"),
+    ],
+)
+def test_ensembles_are_told_that_a_part_has_other_tensors_now(tmp_path, name, says):
     keep(tmp_path, 1, "a")
     chain(tmp_path, "desk", "a")
 
@@ -474,12 +481,12 @@ def test_ensembles_are_told_that_a_part_takes_other_tensors_now(tmp_path):
             await engine.load("desk")
             keep(tmp_path, 2, "a")
             settings = tmp_path / "a" / FILE
-            settings.write_text(settings.read_text().replace('"x"', '"z"'))
+            settings.write_text(settings.read_text().replace(f'"{name}"', '"z"'))
             async with swapping(engine, gpu, "a") as loading:
                 call = ask(engine, name="desk")
                 await settle()
             await loading
-            with pytest.raises(FailedPrecondition, match="'a' as it is loaded now: it takes 'z'; there is 'x'"):
+            with pytest.raises(FailedPrecondition, match=says):
                 await call
 
     run(scenario)

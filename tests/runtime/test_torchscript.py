@@ -207,7 +207,7 @@ class TakesNumber(torch.nn.Module):
         (Mlp(), {"parameters": {"extra": {"device": "gpu"}}}, "parameters.extra.device: 'gpu' is no device"),
         (Mlp(), {"parameters": {"extra": {"device": "meta"}}}, "'meta' is not supported; use cpu, cuda or cuda:N"),
         (Mlp(), {"parameters": {"extra": {"device": "cuda:99"}}}, "'cuda:99' is not there; PyTorch sees"),
-        (Mlp(), {"implementation": "runtime.Mine"}, "'runtime.Mine' is not supported; this server has runtime.TorchS"),
+        (Mlp(), {"implementation": "runtime.Mine"}, "runtime.Ensemble, runtime.Chain, and a class of your"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused_with_a_sentence(tmp_path, module, settings, says):
@@ -218,12 +218,26 @@ def test_what_cannot_be_loaded_is_refused_with_a_sentence(tmp_path, module, sett
     assert "\n" not in refused.value.message
 
 
-def test_a_checkpoint_is_no_archive(tmp_path):
+def save_program(path):
+    # Not by its path, as torch.export complains of one that ends otherwise.
+    with path.open("wb") as file:
+        torch.export.save(torch.export.export(Mlp(), (torch.zeros(2, 4),)), file)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda path: torch.save(Mlp().state_dict(), path), r"it is torch.save's, .* croupier export"),
+        (lambda path: torch.save(Mlp(), path), r"it is torch.save's, .* croupier export"),
+        (save_program, r"it is torch.export's; call it model.pt2, .*runtime.ExportedModel"),
+    ],
+)
+def test_another_file_of_pytorch_is_called_by_its_name(tmp_path, write, says):
     put(tmp_path, "m")
-    torch.save(Mlp().state_dict(), tmp_path / "m" / "model.pt")
+    write(tmp_path / "m" / "model.pt")
     (found,) = Repository(tmp_path).find("m")
     assert found.settings
-    with pytest.raises(FailedPrecondition, match=r"model.pt is not a TorchScript archive"):
+    with pytest.raises(FailedPrecondition, match=f"model.pt is not a TorchScript archive: {says}"):
         load(found.settings, found.folder)
 
 

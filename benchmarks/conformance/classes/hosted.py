@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import mlserver
 from fastapi import HTTPException, Request
 from fastapi.responses import StreamingResponse
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.errors import InferenceError, ModelParametersMissing
 from mlserver.handlers import custom_handler
-from mlserver.types import InferenceRequest, InferenceResponse, Parameters
+from mlserver.types import InferenceRequest, InferenceResponse, Parameters, ResponseOutput
 
 
 class _Hosted(MLModel):  # type: ignore[misc]  # MLServer ships no types
@@ -32,6 +33,11 @@ class Tells(_Hosted):
                 raise ModelParametersMissing(self.name)
             case "worst":
                 raise KeyError(first.name)
+            case "letters":
+                text = b'{"a": 1}'
+                return self.answer([ResponseOutput(name="y", datatype="BYTES", shape=[len(text)], data=[text])])
+            case "list":
+                return self.answer([], list=[1], text="yes")
         decoded = self.decode(first, default_codec=NumpyCodec)
         parameters = payload.parameters.model_dump() if payload.parameters else {}
         headers = parameters.pop("headers", None) or {}
@@ -39,6 +45,7 @@ class Tells(_Hosted):
             "kind": type(decoded).__name__,
             "values": repr(decoded.values.tolist() if hasattr(decoded, "values") else list(decoded)),
             "parameters": repr(sorted(parameters.items())),
+            "id": "given" if payload.id else "none",
             "header": headers.get("x-told", ""),
         }
         outputs = [StringCodec.encode_output(name, [text]) for name, text in told.items()]
@@ -50,6 +57,7 @@ class Doubles(_Hosted):
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         x = self.decode(payload.inputs[0], default_codec=NumpyCodec)
+        mlserver.log(doubled=len(x))
         y = NumpyCodec.encode_output("y", 2 * x)
         y.parameters = Parameters(content_type="np", unit="bp")
         return self.answer([y])
