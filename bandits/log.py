@@ -20,7 +20,8 @@ class Log:
     `arms` int[n], `rewards` float[n] in [0, 1], `propensities` float[n] in (0, 1]: the probability with which the arm
     was drawn. `contexts` float[n, d], or None where none was read. `allowed` bool[n, K], or None where every arm always
     was. `units` int[n] says which rows go together, as those of a customer who comes again and keeps an arm do, or
-    None where each is a draw of its own. They are copied, and read-only afterwards. Raises ValueError for anything
+    None where each is a draw of its own. `drawn_from` float[n, K] has the propensities of all arms, or is None where
+    only the drawn one's was written down. They are copied, and read-only afterwards. Raises ValueError for anything
     else, naming the argument and the row. Rewards and contexts are not quoted: they are private.
     """
 
@@ -31,6 +32,7 @@ class Log:
     contexts: Vector | None = None
     allowed: Mask | None = None
     units: NDArray[np.intp] | None = None
+    drawn_from: Vector | None = None
 
     def __post_init__(self) -> None:
         if self.K < 1:
@@ -56,7 +58,10 @@ class Log:
             "contexts": None,
             "allowed": None,
             "units": None,
+            "drawn_from": None if self.drawn_from is None else floats(self.drawn_from, "drawn_from", (n, self.K)),
         }
+        if (drawn_from := own["drawn_from"]) is not None:
+            refuse(~((drawn_from >= 0.0) & (drawn_from <= 1.0)), "drawn_from", "every number must be from 0 to 1")
         if self.contexts is not None:
             own["contexts"] = contexts = floats(self.contexts, "contexts", (n, None))
             refuse(~np.isfinite(contexts), "contexts", "every number must be finite")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from router.client import Answer, AsyncClient, Client, Earned
+    from router.client import Answer, AsyncClient, Client, Earned, Trust
 
-__all__ = ["Answer", "AsyncClient", "Client", "Earned"]
+__all__ = ["Answer", "AsyncClient", "Client", "Earned", "Trust"]
 
 
 def __getattr__(name: str) -> Any:

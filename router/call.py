@@ -63,13 +63,15 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 REWARD = "reward"
 TRUTH = "truth"
+HELD = "reward: held"
+"""A reward that came within a window that has a default: it becomes REWARD, and counts, when the window is over."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """One number that became known about a decision. Each name is known once; a correction says what it replaces."""
 
     decision: str
-    name: str  # REWARD, TRUTH, or that of a metric
+    name: str  # REWARD, TRUTH, HELD, or that of a metric
     value: float
     time: float  # of the report, in seconds since the epoch
 
@@ -102,6 +104,7 @@ class Credit:
     outcome: Outcome
     adds: tuple[Add, ...] = ()
     replaces: float | None = None  # the value that it corrects; None: it is the first of its name
+    given: tuple[str, float | None] | None = None  # what it was worked out from: another outcome and its value, if any
 
 
 @dataclass(frozen=True, slots=True)

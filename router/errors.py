@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from protos.errors import (
     AlreadyExists,
+    CallError,
+    Code,
     FailedPrecondition,
     Fault,
     InvalidArgument,
@@ -48,11 +50,24 @@ class UnknownDecision(NotFound):
         super().__init__(f"unknown decision {decision[:100]!r}; send the decision_id that came with the answer{again}")
 
 
-class AlreadyRewarded(AlreadyExists):
-    """Feedback of which everything is known. The first one stands."""
+class NotServed(FailedPrecondition):
+    """Feedback for a decision of a route that has left the configuration. Its log stays."""
 
-    def __init__(self, decision: str) -> None:
-        super().__init__(f"of decision {decision!r} all this is known; the first one stands and was counted once")
+    fault = Fault.CLIENT
+
+    def __init__(self, route: str) -> None:
+        super().__init__(
+            f"route {route!r} of this decision is no longer served: nothing is counted for it until it is served again"
+        )
+
+
+class AlreadyRewarded(AlreadyExists):
+    """Feedback of which everything is known. The first one stands, unless the route lets others replace it."""
+
+    def __init__(self, decision: str, *, replaced: bool = False) -> None:
+        """`replaced`: another value would have taken the place of the first one."""
+        counts = "with these very values, which count once" if replaced else "the first one stands and was counted once"
+        super().__init__(f"of decision {decision!r} all this is known; {counts}")
 
 
 class TooLate(FailedPrecondition):
@@ -98,6 +113,12 @@ class StoreAway(Unavailable):
 
     def __init__(self, meanwhile: str = "ask again later") -> None:
         super().__init__(f"{meanwhile}: the store does not answer; the server's log says why")
+
+
+class Damaged(CallError):
+    """Something in the store is not as it was written: no answer that counts it in can be trusted."""
+
+    code = Code.DATA_LOSS
 
 
 class NotRecorded(StoreAway):

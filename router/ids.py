@@ -41,3 +41,8 @@ def time_of(decision: str) -> float | None:
         return int(decision, 16) and int(decision[:12], 16) / 1000
     except ValueError:
         return None
+
+
+def first_id(time: float) -> str:
+    """How the ids begin that are given at a time, in seconds since the epoch: later ones are greater than that."""
+    return f"{max(0, int(time * 1000)):012x}"

@@ -14,6 +14,10 @@ BUCKETS = (
 """Seconds; from 100 us, because a small model in this process answers in less than a millisecond."""
 
 
+SECONDS = "croupier_request_seconds"
+"""The time that arms took."""
+
+
 class Metrics:
     """The router's metrics in one registry."""
 
@@ -26,9 +30,9 @@ class Metrics:
         self.unknown_routes = Counter(
             "croupier_unknown_route_requests", "Requests for routes that there are not.", registry=registry
         )
-        self.seconds = Histograms("croupier_request_seconds", "Time an arm took to answer.", arm, BUCKETS, registry)
+        self.seconds = Histograms(SECONDS, "Time an arm took to answer.", arm, BUCKETS, registry)
         self.decisions = Counter("croupier_decisions", "Decisions committed to the store.", arm, registry=registry)
-        self.rewards = Counter("croupier_rewards", "Rewards counted by this process.", arm, registry=registry)
+        self.rewards = Counter("croupier_rewards", "Rewards taken by this process.", arm, registry=registry)
         self.mean_reward = Gauge(
             "croupier_mean_reward", "Mean reward over all replicas, in the route's own range.", arm, registry=registry
         )

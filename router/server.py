@@ -14,7 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
 
 from protos.grpc import GrpcApp
 from protos.openapi import docs_routes
@@ -25,11 +33,11 @@ from router.answers.reader import Reader
 from router.answers.service import AnswerService, answer_methods
 from router.builder import Builder
 from router.call import Layer
-from router.config import Config, Tls, read_config
+from router.config import Change, Config, Tls, read_config
 from router.context.lookups import Lookups
 from router.dashboard import dashboard_routes
 from router.dashboard.origin import own_pages
-from router.edge.access import Access, guarded
+from router.edge.access import Access, asking, guarded, open_to_all
 from router.edge.admin import admin_routes
 from router.edge.feature_service import FeatureService, feature_methods
 from router.edge.limits import Limits
@@ -65,6 +73,8 @@ async def serve_router(
     processes. Raises ConfigError when the configuration cannot be served, OSError when an address cannot be bound, and
     StoreError when the last decisions could not be committed.
     """
+    # When each counter began: those of the request path do not know it.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     router = Router(path, config, crew)
     try:
         await router.table.load(config)
@@ -112,15 +122,24 @@ class Router:
         builder = Builder(path, routes, learner, self._connections, metrics, lookups, new_id)
         self.table = Table(path, routes, builder, self._connections, learner, lookups, self._layers)
         self._access = Access(_limits(crew))
-        self._access.use(config.clients)
+        self._know_clients(config)
         # What takes long reads a file of its own; what a process keeps to itself has but one handle.
         self._reader = None if config.store == "memory:" else Reader(self._open_store)
         self._service = RouterService(
             routes, lambda: self.table.handlers, learner, metrics, time.time, version("croupier")
         )
         self._features = FeatureService(lookups, learner.in_store)
-        self._switches = SwitchService(routes, learner.in_store, time.time)
-        self._answers = AnswerService(routes, learner.in_store, self._reader or learner.in_store, metrics, time.time)
+        self._switches = SwitchService(
+            routes,
+            learner.in_store,
+            time.time,
+            look=self._look,
+            follow_seconds=config.refresh_seconds + config.flush_seconds,
+            client=asking.get,
+        )
+        self._answers = AnswerService(
+            routes, learner.in_store, self._reader or learner.in_store, self._seconds, time.time
+        )
         self._workers = None if crew is None else Workers(crew, path, self)
 
     async def serve(self, started: Callable[[str, str], None]) -> None:
@@ -151,10 +170,14 @@ class Router:
             started=lambda addresses: started(*addresses),
             stopping=self._drain,
             reload=self._reload_on_signal,
+            linger_seconds=config.drain_seconds,
         )
 
     async def reload(self) -> list[str]:
-        """Serves the file as it is now; returns what that changed. Raises ConfigError, and then nothing has changed."""
+        """Serves the file as it is now; returns what that changed, which routes' logs then have, too.
+
+        Raises ConfigError, and then nothing has changed.
+        """
         try:
             if self._workers is not None:
                 changed = await self._workers.reload()
@@ -165,26 +188,40 @@ class Router:
             _log.error("not reloaded, nothing has changed: %s", error)
             raise
         self._metrics.reloads.labels("served").inc()
-        return changed
+        await self.table.write_down(changed, time.time(), asking.get())
+        return [each.what for each in changed]
 
     async def prepare(self, config: Config) -> None:
         """Builds and warms all of it, and serves none of it yet. Raises ConfigError, and then nothing has changed."""
         await self.table.prepare(config)
 
-    async def switch(self) -> list[str]:
-        """Serves what was prepared; returns what that changed, in the words of the file."""
+    async def switch(self) -> list[Change]:
+        """Serves what was prepared; returns what that changed."""
         return self._served(await self.table.switch())
 
-    def _served(self, changed: list[str]) -> list[str]:
+    def _served(self, changed: list[Change]) -> list[Change]:
         """What follows from another configuration beside its routes."""
         if self.table.config is not None:
-            self._access.use(self.table.config.clients)
-        _log.info("reloaded %s: %s", self._path, "; ".join(changed) or "nothing has changed")
+            self._know_clients(self.table.config)
+        _log.info("reloaded %s: %s", self._path, "; ".join(each.what for each in changed) or "nothing has changed")
         return changed
+
+    def _know_clients(self, config: Config) -> None:
+        self._access.use(config.clients)
+        if (addresses := open_to_all(config)) and (self._crew is None or self._crew.post.worker == 0):
+            _log.warning(
+                "whoever reaches %s may do everything there, such as switching arms off: name those who may under "
+                "clients, or listen at 127.0.0.1",
+                " and ".join(addresses),
+            )
 
     async def drop(self) -> None:
         """Lets go of what was prepared, if anything was."""
         await self.table.drop()
+
+    async def look(self) -> None:
+        """Puts in force what replicas have agreed on about routes. Raises StoreError."""
+        await self.learner.look()
 
     async def close(self) -> None:
         """Lets go of everything, after the learner has run."""
@@ -210,9 +247,16 @@ class Router:
     def _drain(self) -> None:
         self._service.draining = True
 
+    async def _look(self) -> None:
+        await (self if self._workers is None else self._workers).look()
+
     async def _reload_on_signal(self) -> None:
         with suppress(ConfigError):  # it is logged, for whoever sent the signal
             await self.reload()
+
+    async def _seconds(self) -> Collector:
+        """How long arms took, in all workers; among what else they have counted, where there are several."""
+        return self._metrics.seconds if self._crew is None else await self._crew.scrape()
 
     async def _scrape(self) -> bytes:
         return generate_latest(self._registry) if self._crew is None else (await self._crew.scrape()).text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,13 +12,16 @@ from pathlib import Path
 from router.builder import Builder
 from router.call import Handler, Layer
 from router.config import Arm as ArmSettings
-from router.config import Config, changes
+from router.config import Change, Config, changes
 from router.context.lookups import Lookups, Tables
 from router.errors import ConfigError
 from router.learning.learner import Learner
 from router.route import Route, Routes
+from router.safety.events import reloaded
 from router.stores import StoreError
 from router.upstreams.connections import Connections
+
+_log = logging.getLogger(__name__)
 
 FIXED = (
     "listen",
@@ -28,6 +32,7 @@ FIXED = (
     "store",
     "flush_seconds",
     "refresh_seconds",
+    "drain_seconds",
     "workers",
     "tracing",
 )
@@ -69,7 +74,7 @@ class Table:
         self._prepared: _Prepared | None = None
         self._changing = asyncio.Lock()  # two at a time would close each other's upstreams
 
-    async def load(self, config: Config) -> list[str]:
+    async def load(self, config: Config) -> list[Change]:
         """Serves a configuration; returns what that changes. Raises ConfigError, and then nothing has changed."""
         async with self._changing:
             return await self._switch(await self._prepare(config))
@@ -79,13 +84,22 @@ class Table:
         async with self._changing:
             self._prepared = await self._prepare(config)
 
-    async def switch(self) -> list[str]:
-        """Serves what was prepared; returns what that changed, in the words of the file."""
+    async def switch(self) -> list[Change]:
+        """Serves what was prepared; returns what that changed."""
         async with self._changing:
             prepared, self._prepared = self._prepared, None
             if prepared is None:
                 raise ConfigError(f"{self._path}: nothing was prepared to be served")
             return await self._switch(prepared)
+
+    async def write_down(self, changed: Sequence[Change], now: float, who: str = "") -> None:
+        """Writes what a reload changed into the logs of the routes; `now` is in seconds since the epoch."""
+        if not (events := reloaded(changed, now, who)):
+            return
+        try:
+            await self._learner.in_store(lambda store: store.put("reloads", {}, events=events))
+        except StoreError as error:
+            _log.error("the configuration is served, and nobody has written down what that changed: %s", error)
 
     async def drop(self) -> None:
         """Lets go of what was prepared, if anything was."""
@@ -103,7 +117,7 @@ class Table:
             await self._connections.keep_only(_arms(self.config))
             raise
 
-    async def _switch(self, prepared: _Prepared) -> list[str]:
+    async def _switch(self, prepared: _Prepared) -> list[Change]:
         config, before = prepared.config, self._routes.current
         handlers = {name: self._handler(name, config) for name in prepared.routes}
         self._lookups.publish(config.features, prepared.tables)

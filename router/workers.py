@@ -11,6 +11,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -20,14 +21,19 @@ from protos.errors import Internal
 from protos.workers.crew import Crew
 from protos.workers.line import Outcome
 from protos.workers.supervisor import Supervisor
-from router.config import Config
+from router.config import Change, Config
 from router.config.reader import file_text, read_text
 from router.edge.limits import shared_memory
 from router.edge.readiness import WorkersState
 from router.errors import ConfigError
+from router.stores import StoreError
 from router.upstreams.local import GREATEST as MODELS_GREATEST
 
 RELOAD = "reload"
+LOOK = "look"
+
+LOOK_SECONDS = 2.0
+"""Who has not looked at the store by then is starting, say, and looks as it does."""
 
 GREATEST = MODELS_GREATEST | {
     "croupier_arm_probability",
@@ -66,17 +72,20 @@ class Work(msgspec.Struct, frozen=True):
         return read_text(self.text, Path(self.path))
 
 
-class Reloadable(Protocol):
-    """A router that can be given another configuration in two steps."""
+class Worker(Protocol):
+    """A router that can be told what all of them are to do: to take another configuration, in two steps, say."""
 
     async def prepare(self, config: Config) -> None:
         """Builds and warms all of it, and serves none of it yet. Raises ConfigError, and then nothing has changed."""
 
-    async def switch(self) -> list[str]:
-        """Serves what was prepared; returns what that changed, in the words of the file."""
+    async def switch(self) -> list[Change]:
+        """Serves what was prepared; returns what that changed."""
 
     async def drop(self) -> None:
         """Lets go of what was prepared, if anything was."""
+
+    async def look(self) -> None:
+        """Puts in force what replicas have agreed on about routes. Raises StoreError."""
 
 
 async def supervise(work: Work, started: Callable[[str, str], None]) -> bool:
@@ -102,6 +111,7 @@ async def supervise(work: Work, started: Callable[[str, str], None]) -> bool:
         greatest=GREATEST,
     )
     supervisor.shared = [shared_memory(config.workers)]
+    supervisor.linger_seconds = config.drain_seconds
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.signal_one, signal.SIGHUP)
     return await supervisor.run()
 
@@ -109,7 +119,7 @@ async def supervise(work: Work, started: Callable[[str, str], None]) -> bool:
 class Workers:
     """A router as one of several: what concerns all of them is done by all."""
 
-    def __init__(self, crew: Crew, path: Path, router: Reloadable) -> None:
+    def __init__(self, crew: Crew, path: Path, router: Worker) -> None:
         self._crew = crew
         self._path = path
         self._router = router
@@ -120,12 +130,18 @@ class Workers:
         """How many there are."""
         return WorkersState(self._crew.up, self._crew.of)
 
-    async def reload(self) -> list[str]:
+    async def reload(self) -> list[Change]:
         """Has all serve the file as it is now; returns what that changed.
 
         Raises ConfigError, with what each of them says, when one cannot; then nothing has changed.
         """
         return judged(await self._crew.outcomes(RELOAD, Work.of(self._path).encode()))
+
+    async def look(self) -> None:
+        """Has all put in force what replicas have agreed on about routes. Raises StoreError when this one cannot."""
+        await self._router.look()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._crew.outcomes(LOOK), LOOK_SECONDS)
 
     async def do(self, what: str, *words: str) -> bytes:
         """Does here what was asked of all."""
@@ -139,6 +155,9 @@ class Workers:
                     await self._router.drop()
             case "reload", [word]:
                 return await self._switch(word)
+            case "look", []:
+                with suppress(StoreError):  # the learner looks again
+                    await self._router.look()
             case _:
                 raise Internal(f"no worker knows how to {what}")
         return b""
@@ -152,18 +171,18 @@ class Workers:
         except ConfigError as error:
             # The others serve it by now. Whoever takes this one's place tries again.
             _log.error("this worker ends, as it cannot serve what the others do: %s", error)
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)  # at once
             raise
 
 
-def judged(outcomes: Sequence[Outcome]) -> list[str]:
+def judged(outcomes: Sequence[Outcome]) -> list[Change]:
     """What a reload changed, from how each worker did. Raises ConfigError for one that was refused."""
     refusals = [outcome.message for outcome in outcomes if outcome.code]
     served = [outcome.value for outcome in outcomes if outcome.value]
     if not outcomes:
         raise ConfigError("no worker is there to serve it; send it again in a moment")
     if not refusals:
-        return msgspec.json.decode(served[0], type=list[str])
+        return msgspec.json.decode(served[0], type=list[Change])
     if served:
         raise ConfigError(
             f"{len(refusals)} of {len(outcomes)} workers cannot serve what the others now do, and are replaced: "

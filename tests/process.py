@@ -159,10 +159,11 @@ class Runtime(Process):
 
 
 def write_config(folder: Path, routes: Mapping[str, Any], **settings: Any) -> Path:
-    """Writes `folder/croupier.yaml`: these routes and settings, on any free ports."""
+    """Writes `folder/croupier.yaml`: these routes and settings, on any free ports, ended at once."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "croupier.yaml"
-    text = yaml.safe_dump({"listen": ANY_PORT, "admin": ANY_PORT, **settings, "routes": routes}, sort_keys=False)
+    plain = {"listen": ANY_PORT, "admin": ANY_PORT, "drain_seconds": 0}
+    text = yaml.safe_dump({**plain, **settings, "routes": routes}, sort_keys=False)
     partial = folder / "croupier.yaml.partial"
     partial.write_text(text, "utf-8")
     partial.replace(path)

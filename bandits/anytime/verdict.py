@@ -108,8 +108,8 @@ class Rules:
     - futile, when neither is better by the margin, if there is one;
     - continue.
 
-    Alpha is shared by the challengers. The intervals are tightest near n = `tightest_at`. Raises ValueError for
-    settings out of range.
+    Alpha is shared by the challengers. The intervals are tightest near n = `tightest_at`. In sentences the challenger
+    goes by `name`. Raises ValueError for settings out of range.
     """
 
     margin: float = 0.0
@@ -117,6 +117,7 @@ class Rules:
     challengers: int = 1
     alpha: float = 0.05
     tightest_at: float = 1000.0
+    name: str = "The challenger"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.margin < math.inf:
@@ -168,15 +169,15 @@ class Rules:
         doubt = f"The log is wrong about how arms were drawn (e-value {_e_value(mismatch)}): find out why first."
         table: list[tuple[bool, Kind, str]] = [
             (bool(broken), "stop", f"A guardrail is broken. {broken}."),
-            (known.high < -self.margin, "stop", f"The challenger is worse: {effect}"),
+            (known.high < -self.margin, "stop", f"{self.name} is worse: {effect}"),
             (distrusted, "continue", doubt),
             (early, "continue", f"Too early to tell: {known.n:,.0f} decisions so far, {wanted}."),
             (
                 good and bool(unsettled),
                 "continue",
-                f"The challenger is {better}, yet {unsettled}. Of rewards, {effect}",
+                f"{self.name} is {better}, yet {unsettled}. Of rewards, {effect}",
             ),
-            (good, "promote", f"The challenger is {better}: {effect}{kept}"),
+            (good, "promote", f"{self.name} is {better}: {effect}{kept}"),
             (alike, "futile", f"Neither is better by {self.margin:.4g}: {effect}"),
             (True, "continue", f"Not known yet: {effect}"),
         ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import yaml
 from msgspec import UNSET, UnsetType
 
 from protos.errors import InvalidArgument
 from router.config import AnyPolicy, strict_yaml
 from router.config import Route as Settings
 from router.config.learning import Budget, WarmStart
+from router.config.refusals import converted
 from router.config.struct import Struct
 from router.errors import listed
 
@@ -44,11 +44,12 @@ def with_policy(settings: Settings, text: str) -> Settings:
     and that holds. Raises InvalidArgument.
     """
     try:
-        candidate = msgspec.convert(_terms(strict_yaml.load(text)), Candidate)
+        candidate = converted(_terms(strict_yaml.load(text)), Candidate)
         given = {key: value for key in KEYS if (value := getattr(candidate, key)) is not UNSET}
         return msgspec.structs.replace(settings, **given, apprentice=False, schedule=None, canary=None, guardrails={})
-    except (yaml.YAMLError, msgspec.ValidationError, ValueError, RecursionError) as error:
-        raise InvalidArgument(f"policy: {str(error).removeprefix('policy: ')}") from None
+    except (ValueError, RecursionError) as error:
+        said = str(error)
+        raise InvalidArgument(said if said.startswith("policy") else f"policy: {said}") from None
 
 
 def _terms(raw: Any) -> Any:

@@ -16,6 +16,14 @@ def estimate(value: float, low: float, high: float) -> Estimate:
     return Estimate(value=value, low=low if math.isfinite(low) else None, high=high if math.isfinite(high) else None)
 
 
+def less(known: Estimate, amount: float) -> Estimate:
+    """The same, less an amount that is known for certain."""
+    moved = Estimate()
+    for field, value in known.ListFields():
+        setattr(moved, field.name, value - amount)
+    return moved
+
+
 def mean_within(row: Vector, range: Range, *, alpha: float) -> Estimate:
     """The mean of numbers from a range, of which `row` is n, Σx and Σx²; nothing where n is 0.
 

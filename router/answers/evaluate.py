@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from bandits import Log, Policy, Split, evaluate, target_of
 from bandits.anytime import mean_interval
-from bandits.anytime.differences import asymptotic_interval
 from bandits.predictions import ridge_predictions
 from bandits.wrapper import Wrapper
 from protos.errors import InvalidArgument
 from protos.messages import Evaluation
+from router.answers.costs import costs_of
 from router.answers.estimates import estimate
+from router.answers.paired import mean_difference, paired
 from router.answers.study import Study
+from router.answers.tables import how_many
+from router.answers.terms import terms
 from router.answers.units import TOO_SURE, came_back, mean_by_unit
-from router.answers.value import cost_of, named
+from router.answers.value import named
 from router.call import Vector
 from router.config import Route as Settings
 from router.errors import ConfigError
@@ -53,16 +56,17 @@ def evaluation(study: Study, name: str, settings: Settings, *, alpha: float, war
     newer = rows[len(older) :]
     told = Evaluation(
         route=name,
-        policy=repr(policy),
+        policy=terms(settings),
         alpha=alpha,
         learnt_from=len(older),
         judged_on=len(newer),
         log=study.part,
+        warnings=study.amiss,
     )
     for arm in study.arms:
         told.arms.add(name=arm)
     if len(rows) < FEWEST:
-        told.why = f"There are {len(rows)} rewarded decisions that it could be told from."
+        told.why = f"The log holds {how_many(len(rows), 'rewarded decision')} that it could be told from."
         return told
     low, high = settings.reward.low, settings.reward.high
     log = study.log(newer, low=low, high=high)
@@ -73,19 +77,17 @@ def evaluation(study: Study, name: str, settings: Settings, *, alpha: float, war
         target = target_of(policy, sums, log)
     except (ValueError, ConfigError) as error:
         raise InvalidArgument(f"policy: it cannot be judged on this log: {error}") from None
-    _tell(told, log, target, study, newer, low, high - low)
-    _tell_costs(told, settings)
+    _tell(told, log, target, study, newer, settings)
     if told.learnt_from:
         told.warnings.append(
-            f"It was judged as it stood after {told.learnt_from:.0f} rewards; in service it would have learnt on."
+            f"It was judged as it stood after {how_many(told.learnt_from, 'reward')}; serving, it would have learnt on."
         )
     return told
 
 
-def _tell(
-    told: Evaluation, log: Log, target: Vector, study: Study, rows: NDArray[np.intp], low: float, width: float
-) -> None:
+def _tell(told: Evaluation, log: Log, target: Vector, study: Study, rows: NDArray[np.intp], settings: Settings) -> None:
     n, alpha = len(log), told.alpha
+    low, width = settings.reward.low, settings.reward.high - settings.reward.low
     q = ridge_predictions(log, folds=min(5, n))
     judged = evaluate(log, target, predictions=q, floor=study.floor(rows), alpha=alpha)
     arms = tuple(arm.name for arm in told.arms)
@@ -99,25 +101,20 @@ def _tell(
     told.value.CopyFrom(estimate(*(low + width * x for x in (judged.dr.value, judged.low, judged.high))))
     mean = float(log.rewards.mean())
     told.earned.CopyFrom(estimate(*(low + width * x for x in (mean, *mean_interval(log.rewards, alpha=alpha)))))
-    scores = (target * q).sum(axis=1) + log.weights(target) * (log.rewards - q[np.arange(n), log.arms])
-    gained = scores - log.rewards
-    near, far = asymptotic_interval(n, float(gained.sum()), float(gained @ gained), alpha=alpha)
-    told.lift.CopyFrom(estimate(width * float(gained.mean()), width * near, width * far))
+    pairs = paired(log, target, q, settings)
+    told.lift.CopyFrom(mean_difference(pairs.lift, alpha=alpha))
+    if (costs := costs_of(settings)) is not None and pairs.net is not None:
+        told.cost, told.had_cost = float((target @ costs).mean()), float(costs[log.arms].mean())
+        told.net_lift.CopyFrom(mean_difference(pairs.net, alpha=alpha))
     if came_back(study) is not None:
         units = study.units[rows]
-        value, _ = mean_by_unit(units, low + width * scores, alpha=alpha)
-        lift, effect = mean_by_unit(units, width * gained, alpha=alpha)
+        value, _ = mean_by_unit(units, pairs.scores, alpha=alpha)
+        lift, effect = mean_by_unit(units, pairs.lift, alpha=alpha)
         number = len(np.unique(units))
         told.by_unit.CopyFrom(Evaluation.ByUnit(units=number, design_effect=effect, value=value, lift=lift))
+        if pairs.net is not None:
+            told.by_unit.net_lift.CopyFrom(mean_by_unit(units, pairs.net, alpha=alpha)[0])
         told.warnings.append(TOO_SURE)
-
-
-def _tell_costs(told: Evaluation, settings: Settings) -> None:
-    """What a decision costs, where arms have declared that: known, and not estimated."""
-    costs = [cost_of(settings, arm.name) for arm in told.arms]
-    if any(cost is not None for cost in costs):
-        told.cost = sum(arm.wanted * (cost or 0.0) for arm, cost in zip(told.arms, costs, strict=True))
-        told.had_cost = sum(arm.share * (cost or 0.0) for arm, cost in zip(told.arms, costs, strict=True))
 
 
 def _learnt(policy: Policy, settings: Settings, study: Study, rows: NDArray[np.intp]) -> Vector:
@@ -150,8 +147,8 @@ def _begun_with(told: Evaluation, settings: Settings, policy: Policy, before: fl
         return nothing
     lesson = warm(policy, before)
     told.warnings.append(
-        f"It began with {lesson.rewards} rewards of route {source!r}, its warm start: those that were known before the "
-        "first decision that it was judged on"
+        f"It began with {how_many(lesson.rewards, 'reward')} of route {source!r}, its warm start: those that were "
+        "known before the first decision that it was judged on"
         + ("." if lesson.whole else ", of the oldest decisions of that log; the rest was not read.")
     )
     return lesson.rows

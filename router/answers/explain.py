@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from protos.messages import Explanation
 from router.answers.replay import Again, Refitted, allowed_of, answered, key_of, made_again, refitted, scores
-from router.call import Decision, Fit
+from router.answers.terms import terms
+from router.call import HELD, REWARD, Decision, Fit
 from router.errors import UnknownDecision
 from router.stores import Store
 
@@ -16,8 +17,12 @@ def explain(store: Store, decision_id: str, *, show_unit: bool = False) -> Expla
         raise UnknownDecision(decision_id)
     fit = store.fit(decision.route, decision.policy_version)
     explained = explanation(decision, fit, show_unit=show_unit)
-    for outcome in store.outcomes([decision_id]).get(decision_id, {}).values():
-        explained.outcomes.add(name=outcome.name, value=outcome.value, time=outcome.time)
+    known = store.outcomes([decision_id]).get(decision_id, {})
+    for outcome in known.values():
+        if outcome.name != HELD:
+            explained.outcomes.add(name=outcome.name, value=outcome.value, time=outcome.time)
+        elif REWARD not in known:
+            explained.outcomes.add(name=REWARD, value=outcome.value, time=outcome.time)
     return explained
 
 
@@ -48,7 +53,7 @@ def explanation(decision: Decision, fit: Fit | None, *, show_unit: bool = False)
         told.differences.append(f"The policy cannot be fitted as it was: {error}.")
         _only_numbers(told, decision)
         return told
-    told.policy = repr(known.policy)
+    told.policy = terms(known.settings)
     told.sticky = key_of(decision, known.settings) != decision.id
     again = None
     try:

@@ -38,6 +38,6 @@ def from_log(route: Route, study: Study, *, alpha: float) -> FromLog:
             k: by_unit(study, k, route.champion, settings.reward, alpha=alpha, K=K)
             for k in np.flatnonzero(answering).tolist()
         },
-        best_by_log(route.policy, study, settings.reward, answering, together=units is not None),
+        best_by_log(route.policy, study, settings, answering, together=units is not None),
         against_champion(study, settings, route.champion, alpha=alpha),
     )

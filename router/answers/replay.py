@@ -13,6 +13,7 @@ from bandits import Draw, Fitted, Mask, Policy, sampler
 from bandits.draw import siphash
 from router.call import Decision, Fit, Vector
 from router.config import Route as Settings
+from router.ids import first_id, time_of
 from router.learning.settings_json import in_force
 from router.safety.canary import mixed
 
@@ -154,6 +155,9 @@ def _drawn(known: Refitted, decision: Decision, p: Vector) -> tuple[tuple[str, .
 
 
 def _differences(known: Refitted, decision: Decision, again: Again) -> Iterator[str]:
+    if (born := time_of(decision.id)) is not None and not decision.id.startswith(first_id(decision.time)):
+        yield f"time: {decision.time!r} is written down, and the id is of {born!r}"
+    yield from _against_rules(known, decision)
     told = [("probability", decision.probabilities, again.probabilities)]
     if (decision.proposed is None) is not (again.proposed is None):
         yield "proposed: it is written down or comes out, and not both"
@@ -169,6 +173,20 @@ def _differences(known: Refitted, decision: Decision, again: Again) -> Iterator[
         yield f"arm: {' then '.join(was_drawn)} is written down, and {' then '.join(again.drawn)} comes out"
     elif abs(decision.propensity - again.propensity) > SAME:
         yield f"propensity: {decision.propensity!r} is written down, and {again.propensity!r} comes out"
+
+
+def _against_rules(known: Refitted, decision: Decision) -> Iterator[str]:
+    """Whether the rule that is written down was one, and allows the arms that were allowed."""
+    if not decision.rule:
+        return
+    rule = next((rule for rule in known.settings.rules if rule.name == decision.rule), None)
+    if rule is None:
+        yield f"rule: {decision.rule} is written down, and the route had none of that name"
+        return
+    mask = allowed_of(decision, len(known.arms))
+    for arm, allowed, permitted in zip(known.arms, mask, rule.permits(known.arms), strict=True):
+        if allowed and not permitted:
+            yield f"allowed: {arm} is written down, and rule {decision.rule} does not allow it"
 
 
 def _same(p: Vector, written: Vector) -> bool:

@@ -16,11 +16,12 @@ from bandits.anytime import difference
 from bandits.anytime.verdict import MISMATCH_ALPHA
 from protos.messages import RouteReport
 from router.answers.best import best_by_sums
-from router.answers.estimates import estimate, mean_anywhere, mean_within
+from router.answers.costs import cost_per_decision, costs_of
+from router.answers.estimates import estimate, less, mean_anywhere, mean_within
 from router.answers.from_log import FromLog, from_log
 from router.answers.study import Study
+from router.answers.terms import terms
 from router.answers.units import TOO_SURE
-from router.answers.value import cost_of, cost_per_decision
 from router.call import REWARD, Vector
 from router.layers.shadow import WIDTH as SHADOW_WIDTH
 from router.layers.shadow import shadow_layout
@@ -60,7 +61,7 @@ def report(route: Route, known: Known, *, alpha: float, told_by_log: FromLog | N
     decisions = np.array([_row(sums, DECISIONS, arm.name, 1)[0] for arm in route.arms])
     told = RouteReport(
         route=route.name,
-        policy=repr(route.policy),
+        policy=terms(route.in_force),
         policy_version=route.version,
         champion=route.arms[route.champion].name,
         alpha=alpha,
@@ -73,14 +74,15 @@ def report(route: Route, known: Known, *, alpha: float, told_by_log: FromLog | N
     answering = np.array([arm.name not in settings.shadows for arm in route.arms])
     if by_log.units is not None:
         told.units.CopyFrom(by_log.units)
-    best = by_log.best or best_by_sums(route.policy, route.sums, sums, study.arms, settings.reward, answering)
+    best = by_log.best or best_by_sums(route.policy, route.sums, sums, settings, answering)
     told.best_by, told.best_why = best.by, best.why
     p = route.probabilities()
     matured = _matured(study, settings.reward.window_seconds, known.now)
+    costs = costs_of(settings)
     for k, arm in enumerate(route.arms):
         shown = told.arms.add(name=arm.name, model=settings.arms[arm.name].model, target=settings.arms[arm.name].where)
         shown.allowed = bool(route.allowed[k])
-        shown.state, shown.why = _state(route, k, known.switches.get(arm.name))
+        shown.state, shown.why = _state(route, k, known)
         shown.decisions = decisions[k]
         shown.share = decisions[k] / max(decisions.sum(), 1.0)
         if p is not None:
@@ -89,11 +91,13 @@ def report(route: Route, known: Known, *, alpha: float, told_by_log: FromLog | N
             shown.best = best.p[k]
         if (share_of := matured[k]) is not None:
             shown.matured = share_of
-        if (cost := cost_of(settings, arm.name)) is not None:
+        if (cost := settings.arms[arm.name].cost) is not None:
             shown.cost = cost
         _tell_rewards(shown, route, k, known, alpha, int(answering.sum()))
         if k in by_log.by_unit:
             shown.by_unit.CopyFrom(by_log.by_unit[k])
+        if costs is not None:
+            _tell_net(shown, float(costs[k] - costs[route.champion]))
         if arm.name in settings.shadows:
             _tell_shadow(shown, _row(sums, shadow_layout(settings.shadows[arm.name]), arm.name, SHADOW_WIDTH), alpha)
         for q, at_most in _quantiles(known.latency.get(arm.name, ())):
@@ -102,7 +106,7 @@ def report(route: Route, known: Known, *, alpha: float, told_by_log: FromLog | N
     if known.canary is not None:
         _tell_canary(told, route, known.canary)
     told.against_champion.CopyFrom(by_log.champion)
-    told.warnings.extend(_warnings(told))
+    told.warnings.extend([*study.amiss, *_warnings(told)])
     return told
 
 
@@ -128,6 +132,14 @@ def _tell_rewards(shown: RouteReport.Arm, route: Route, k: int, known: Known, al
         shown.log_e_value = lift.log_evidence
 
 
+def _tell_net(shown: RouteReport.Arm, cost: float) -> None:
+    """The lifts, less what the arm costs more than the champion: known for certain, so the intervals only move."""
+    if shown.HasField("lift"):
+        shown.net_lift.CopyFrom(less(shown.lift, cost))
+    if shown.by_unit.HasField("lift"):
+        shown.by_unit.net_lift.CopyFrom(less(shown.by_unit.lift, cost))
+
+
 def _tell_shadow(shown: RouteReport.Arm, row: Vector, alpha: float) -> None:
     compared, different, _, _, _, failed, dropped = row.tolist()
     difference = mean_anywhere(row[2:5], alpha=alpha)
@@ -138,14 +150,23 @@ def _tell_shadow(shown: RouteReport.Arm, row: Vector, alpha: float) -> None:
     )
 
 
-def _state(route: Route, k: int, switch: Switch | None) -> tuple[str, str]:
+def _state(route: Route, k: int, known: Known) -> tuple[str, str]:
+    """How an arm stands, and why: first what others have decided, and then how it does."""
+    arm, settings = route.arms[k].name, route.settings
+    switch = known.switches.get(arm)
+    canary = settings.canary is not None and settings.canary.arm == arm
+    outcome = known.canary.outcome if known.canary is not None else "running"
     if switch is not None and switch.state != "on":
         return switch.state, f"{switch.who}: {switch.why}"
-    if route.arms[k].name in route.settings.shadows:
+    if arm in settings.shadows:
         return "shadow", ""
     if not route.switched_on[k]:
         return "off", ""
-    return ("serving" if route.guard.allowed()[k] else "failing"), ""
+    if canary and outcome == "rolled_back":
+        return "rolled_back", ""
+    if not route.guard.allowed()[k]:
+        return "failing", ""
+    return ("canary" if canary and outcome != "promoted" else "serving"), ""
 
 
 def _matured(study: Study, window: float | None, now: float) -> list[float | None]:
@@ -199,8 +220,6 @@ def _warnings(told: RouteReport) -> Iterator[str]:
             yield "Rewards come from some arms more than from others: some get lost, or come late; lifts are biased."
     if told.HasField("units"):
         yield TOO_SURE
-    if told.log.other_arms:
-        yield f"Left out of the log: {told.log.other_arms:.0f} decisions, taken when the route had other arms."
 
 
 def _row(sums: Mapping[tuple[str, str], Vector], layout: str, arm: str, width: int) -> Vector:

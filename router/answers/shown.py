@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from protos.messages import Evaluation, Explanation, RouteEvents
+from protos.messages import Evaluation, Explanation, RouteEvents, SwitchArmResponse
 from router.answers.candidate import EVALUATED
 from router.answers.tables import (
     NOTHING,
     Ink,
     alarms,
     count,
+    how_many,
     interval,
     level,
     log_part,
     middle,
     moment,
+    next_steps,
     number,
     seconds,
     share,
@@ -24,8 +26,8 @@ from router.answers.tables import (
 )
 
 
-def show_explanation(told: Explanation, ink: Ink) -> Iterator[str]:
-    """Lines for an explanation."""
+def show_explanation(told: Explanation, ink: Ink, where: str = "") -> Iterator[str]:
+    """Lines for an explanation; `where` is put behind the commands that it ends with."""
     yield ink.heading(f"{told.route}: decision {told.decision_id}")
     unit = f"; unit {told.unit}" if told.unit else ""
     yield f"{moment(told.time)} UTC; version {told.policy_version} of {told.policy or 'the policy'}{unit}"
@@ -51,7 +53,7 @@ def show_explanation(told: Explanation, ink: Ink) -> Iterator[str]:
     else:
         yield ink.alarm("Not reproduced:")
         yield from (f"  {difference}" for difference in told.differences)
-    yield f"next: croupier report {told.route}"
+    yield from next_steps(f"report {told.route}", where=where)
 
 
 def _race(told: Explanation) -> tuple[list[str], list[list[str]]]:
@@ -69,13 +71,13 @@ def _race(told: Explanation) -> tuple[list[str], list[list[str]]]:
     return headings + ["proposed"] * looks_on, rows
 
 
-def show_evaluation(told: Evaluation, ink: Ink) -> Iterator[str]:
-    """Lines for an evaluation."""
+def show_evaluation(told: Evaluation, ink: Ink, where: str = "") -> Iterator[str]:
+    """Lines for an evaluation; `where` is put behind the commands that it ends with."""
     yield ink.heading(f"{told.route}, had it been served by {told.policy}")
-    learnt = f", having learnt from {count(told.learnt_from)} older ones" if told.learnt_from else ""
-    yield f"Judged on {count(told.judged_on)} rewarded decisions{learnt}."
+    learnt = f", having learnt from {count(told.learnt_from)} before" if told.learnt_from else ""
+    yield f"Judged on {how_many(told.judged_on, 'rewarded decision')}{learnt}."
     yield from wrapped(f"{EVALUATED}.")
-    yield log_part(told.log)
+    yield from wrapped(log_part(told.log))
     yield ""
     if not told.answerable:
         yield from alarms([f"The log cannot answer. {told.why}"], ink)
@@ -85,14 +87,22 @@ def show_evaluation(told: Evaluation, ink: Ink) -> Iterator[str]:
             ["as it was", middle(told.earned), interval(told.earned)],
             ["lift", middle(told.lift, signed=True), interval(told.lift, signed=True)],
         ]
+        if told.HasField("net_lift"):
+            rows.append(["net lift", middle(told.net_lift, signed=True), interval(told.net_lift, signed=True)])
         if told.HasField("by_unit"):
             units = told.by_unit
             rows.append(["policy, by unit", middle(units.value), interval(units.value)])
             rows.append(["lift, by unit", middle(units.lift, signed=True), interval(units.lift, signed=True)])
+            if units.HasField("net_lift"):
+                net = units.net_lift
+                rows.append(["net lift, by unit", middle(net, signed=True), interval(net, signed=True)])
         yield from table(ink, ["", "mean reward", level(told.alpha)], rows)
+        if not told.lift.HasField("low"):
+            yield "A lift has an interval from 100 decisions on, unless all of them would have earned the same."
         yield from _evaluated_by_unit(told)
         if told.HasField("cost"):
-            yield f"A decision costs {number(told.cost)} on average, and did cost {number(told.had_cost)}, as declared."
+            costs = f"costs {number(told.cost)} on average, and did cost {number(told.had_cost)}, as declared"
+            yield from wrapped(f"A decision {costs}. Net lift is less what it costs more; all else is before cost.")
         yield ""
         shares = [[arm.name, share(arm.share), share(arm.wanted)] for arm in told.arms]
         yield from table(ink, ["arm", "share", "would have"], shares)
@@ -100,27 +110,37 @@ def show_evaluation(told: Evaluation, ink: Ink) -> Iterator[str]:
         rows = [[each.name, number(each.value), number(each.error)] for each in told.estimators]
         yield from table(ink, ["estimator", "mean reward", "standard error"], rows)
         yield (
-            f"The log tells as much as {count(told.effective_rows)} decisions of the policy's own; the heaviest counts "
-            f"{number(told.largest_weight)} times."
+            f"The log tells as much as {how_many(round(told.effective_rows), 'decision')} of the policy's own; the "
+            f"heaviest counts {number(told.largest_weight)} times."
         )
     yield from alarms(told.warnings, ink)
     yield ""
-    yield f"next: try it beside the others: set apprentice under routes.{told.route}, or croupier report {told.route}"
+    if told.answerable:
+        yield f"To try it beside the champion, set apprentice under routes.{told.route}."
+    yield from next_steps(f"report {told.route}", where=where)
 
 
 def _evaluated_by_unit(told: Evaluation) -> Iterator[str]:
     if told.HasField("by_unit"):
         units = told.by_unit
         effect = f", with a design effect of {number(units.design_effect)}" if units.HasField("design_effect") else ""
-        yield f"By unit: from {count(units.units)} units{effect}; there are intervals from 100 on."
+        yield f"By unit: from {how_many(units.units, 'unit')}{effect}; there are intervals from 100 on."
 
 
-def show_events(told: RouteEvents, ink: Ink) -> Iterator[str]:
-    """Lines for events."""
+def show_events(told: RouteEvents, ink: Ink, where: str = "") -> Iterator[str]:
+    """Lines for events; `where` is put behind the commands that it ends with."""
     if not told.events:
         yield f"Nothing was done to {told.route} that is written down."
         return
     rows = [[moment(each.time), each.arm or "the route", each.kind, each.why] for each in told.events]
     yield from table(ink, ["time (UTC)", "arm", "what", "why"], rows, texts=(0, 1, 2, 3))
     yield ""
-    yield f"next: croupier report {told.route}"
+    yield from next_steps(f"report {told.route}", where=where)
+
+
+def show_switches(told: SwitchArmResponse, ink: Ink, _where: str = "") -> Iterator[str]:
+    """Lines for how the switches of a route stand."""
+    yield ink.alarm(f"Out: {', '.join(told.off)}.") if told.off else "No arm is out."
+    if told.frozen:
+        yield ink.alarm("The route is frozen: its policy stays as it is.")
+    yield f"That holds on this server now, and on other replicas within about {seconds(told.follow_seconds)}."

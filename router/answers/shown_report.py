@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from protos.messages import RouteReport
+from protos.messages import Estimate, RouteReport
 from router.answers.tables import (
     NOTHING,
     Ink,
@@ -12,11 +12,13 @@ from router.answers.tables import (
     chance,
     count,
     e_value,
+    how_many,
     interval,
     level,
     log_part,
     middle,
     moment,
+    next_steps,
     number,
     seconds,
     share,
@@ -25,34 +27,37 @@ from router.answers.tables import (
 )
 
 
-def show_report(told: RouteReport, ink: Ink) -> Iterator[str]:
-    """Lines for a report."""
+def show_report(told: RouteReport, ink: Ink, where: str = "") -> Iterator[str]:
+    """Lines for a report; `where` is put behind the commands that it ends with."""
     frozen = ", frozen: it learns nothing" if told.frozen else ""
     yield ink.heading(f"{told.route}: {told.policy}")
     yield f"version {told.policy_version}{frozen}; champion {told.champion}"
     yield from alarms(told.warnings, ink)
     yield ""
     yield from table(ink, *_traffic(told), texts=(0, 1))
-    if any(arm.latency for arm in told.arms):
-        yield "Latency is of calls by this process; decisions and rewards are of all replicas."
+    yield from wrapped(_about_traffic(told))
     for arm in told.arms:
         if arm.why:
-            yield f"{arm.name} is {arm.state}: {arm.why}"
+            yield f"{arm.name} is {_state(arm)}: {arm.why}"
         if arm.HasField("shadow"):
             yield _shadow(arm.name, arm.shadow)
     yield ""
     yield from table(ink, *_earnings(told))
-    span = f"Rewards lie in {number(told.reward_low)} to {number(told.reward_high)}"
-    yield f"{span}. Intervals hold for all arms together, however often one looks."
-    yield from wrapped(_lift(told))
+    yield from wrapped(_about_earnings(told))
+    if _has_costs(told):
+        yield ""
+        yield from table(ink, *_net(told))
     yield from wrapped(_best(told))
     if told.HasField("units"):
         yield ""
         yield from table(ink, *_by_unit(told))
         yield from wrapped(_units(told))
+        yield from _net_by_unit(told)
     if any(arm.metrics for arm in told.arms):
         yield ""
-        yield from table(ink, *_metrics(told), texts=(0, 1, 2, 7))
+        yield from table(ink, *_metrics(told), texts=(0, 1, 2, 3))
+        if any(each.n and not each.mean.HasField("low") for arm in told.arms for each in arm.metrics):
+            yield "Of a metric there is an interval from 100 numbers on, unless they are all the same."
     if told.HasField("cost_per_decision"):
         yield f"A decision has cost {number(told.cost_per_decision)} on average, as declared."
     yield ""
@@ -61,11 +66,10 @@ def show_report(told: RouteReport, ink: Ink) -> Iterator[str]:
     for mismatch in told.mismatch:
         if mismatch.n:
             yield _mismatch(mismatch, ink)
-    yield log_part(told.log)
+    yield from wrapped(log_part(told.log))
     yield ""
-    yield (
-        f"next: croupier events {told.route}   croupier explain DECISION   croupier evaluate {told.route} --policy FILE"
-    )
+    route = told.route
+    yield from next_steps(f"events {route}", "explain DECISION", f"evaluate {route} --policy FILE", where=where)
 
 
 def _traffic(told: RouteReport) -> tuple[list[str], list[list[str]]]:
@@ -78,8 +82,21 @@ def _traffic(told: RouteReport) -> tuple[list[str], list[list[str]]]:
         slow = [f"<{seconds(each.at_most)}" if each.HasField("at_most") else "longer" for each in arm.latency]
         slow += [NOTHING] * (len(quantiles) - len(slow))
         counts = [share(arm.share), count(arm.decisions), count(arm.rewards), matured]
-        rows.append([arm.name, arm.state, p, *counts, *slow])
+        rows.append([arm.name, _state(arm), p, *counts, *slow])
     return headings + [f"p{100 * q:g}" for q in quantiles], rows
+
+
+def _state(arm: RouteReport.Arm) -> str:
+    return arm.state.replace("_", " ")
+
+
+def _about_traffic(told: RouteReport) -> str:
+    said = ""
+    if any(arm.HasField("matured") for arm in told.arms):
+        said = "Matured: of the decisions whose reward is due, how many have it. "
+    if any(arm.latency for arm in told.arms):
+        said += "p50 and the like are of the time arms took since this server began; all else is of all replicas."
+    return said
 
 
 def _shadow(name: str, told: RouteReport.Shadow) -> str:
@@ -97,23 +114,56 @@ def _earnings(told: RouteReport) -> tuple[list[str], list[list[str]]]:
         if arm.name != told.champion:
             lift = [middle(arm.lift, signed=True), interval(arm.lift, signed=True)]
         evidence = e_value(arm.log_e_value) if arm.HasField("log_e_value") else NOTHING
-        best = chance(arm.best) if arm.HasField("best") else NOTHING
-        rows.append([arm.name, middle(arm.mean), interval(arm.mean), *lift, evidence, best])
+        compared = count(arm.compared) if arm in _compared(told) else NOTHING
+        best = [] if _has_costs(told) else [_chance(arm)]
+        rows.append([arm.name, middle(arm.mean), interval(arm.mean), *lift, compared, evidence, *best])
     within = level(told.alpha)
-    return ["arm", "mean reward", within, "lift", within, "e-value", "P(best)"], rows
+    headings = ["arm", "mean reward", within, "lift", within, "compared", "e-value"]
+    return headings + ["P(best)"] * (not _has_costs(told)), rows
 
 
-def _lift(told: RouteReport) -> str:
-    compared = sum(arm.name != told.champion and arm.state != "shadow" for arm in told.arms)
+def _about_earnings(told: RouteReport) -> str:
+    span = f"Rewards lie in {number(told.reward_low)} to {number(told.reward_high)}"
+    said = f"{span}. Intervals hold for all arms together, however often one looks."
+    compared = _compared(told)
     if not compared:
-        return ""
-    least = number(compared / told.alpha)
-    return f"Lift is over {told.champion}; where its e-value is {least} or more, its interval leaves out 0."
+        return said
+    said += (
+        " Means are of the decisions that each arm got, which differ; compare by lift. Lift is over "
+        f"{told.champion}, at the decisions that could have gone to either: so many are compared. Where its e-value is "
+        f"{number(len(compared) / told.alpha)} or more, its interval leaves out 0."
+    )
+    if not all(arm.HasField("lift") for arm in compared):
+        said += " It is not told before 100 such decisions, and 20 of each arm."
+    return said
+
+
+def _compared(told: RouteReport) -> list[RouteReport.Arm]:
+    return [arm for arm in told.arms if arm.name != told.champion and arm.state != "shadow"]
+
+
+def _has_costs(told: RouteReport) -> bool:
+    return any(arm.HasField("cost") for arm in told.arms)
+
+
+def _chance(arm: RouteReport.Arm) -> str:
+    return chance(arm.best) if arm.HasField("best") else NOTHING
+
+
+def _net(told: RouteReport) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for arm in told.arms:
+        lift = ["champion", ""]
+        if arm.name != told.champion:
+            lift = [middle(arm.net_lift, signed=True), interval(arm.net_lift, signed=True)]
+        rows.append([arm.name, number(arm.cost), *lift, _chance(arm)])
+    return ["net of cost: arm", "cost", "net lift", level(told.alpha), "P(best)"], rows
 
 
 def _best(told: RouteReport) -> str:
     if told.best_by:
-        return f"P(best), the probability of earning the most, is told from {told.best_by}."
+        most = "earning the most, less its cost," if _has_costs(told) else "earning the most,"
+        return f"P(best), the probability of {most} is told from {told.best_by}."
     return f"P(best) is not known. {told.best_why or 'Too little is known of the arms.'}"
 
 
@@ -136,12 +186,20 @@ def _by_unit(told: RouteReport) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
+def _net_by_unit(told: RouteReport) -> Iterator[str]:
+    for arm in _compared(told):
+        if arm.by_unit.HasField("net_lift"):
+            known = arm.by_unit.net_lift
+            yield f"By unit, the net lift of {arm.name} is {_within(known)}."
+
+
 def _units(told: RouteReport) -> str:
     units = told.units
+    drew = f"{how_many(units.units, 'unit')} drew {how_many(units.decisions, 'time')}"
+    most = how_many(units.most, "time")
     return (
-        f"By unit, of the log that was read: {count(units.units)} units drew {count(units.decisions)} times, one of "
-        f"them {count(units.most)} times. With a design effect of 5, five decisions tell as much of the mean as one "
-        "of a unit's own. There are intervals from 100 units on."
+        f"By unit, of the log that was read: {drew}, one of them {most}. With a design effect of 5, five decisions tell"
+        " as much of the mean as one of a unit's own. There are intervals from 100 units on."
     )
 
 
@@ -150,15 +208,15 @@ def _metrics(told: RouteReport) -> tuple[list[str], list[list[str]]]:
     for arm in told.arms:
         for each in arm.metrics:
             numbers = [count(each.n), number(each.total), middle(each.mean), interval(each.mean)]
-            rows.append([arm.name, each.name, each.unit, *numbers, f"{each.better} is better"])
-    return ["arm", "metric", "unit", "n", "total", "mean", level(told.alpha), ""], rows
+            rows.append([arm.name, each.name, each.unit, each.better, *numbers])
+    return ["arm", "metric", "unit", "better", "n", "total", "mean", level(told.alpha)], rows
 
 
 def _mismatch(told: RouteReport.Mismatch, ink: Ink) -> str:
-    of = "" if told.of == "all" else f"{told.of} "
+    of = how_many(told.n, "decision" if told.of == "all" else f"{told.of} decision")
     how = "not drawn" if told.alarm else "drawn"
     evidence = f"sample ratio mismatch: e-value {e_value(told.log_e_value)}"
-    line = f"Arms of {count(told.n)} {of}decisions were {how} as the log says ({evidence})."
+    line = f"Arms of {of} were {how} as the log says ({evidence})."
     return ink.alarm(line) if told.alarm else line
 
 
@@ -177,20 +235,26 @@ def _champion(told: RouteReport) -> Iterator[str]:
     if not value.HasField("champion"):
         yield from wrapped(f"What {told.champion} alone would have earned cannot be told. {value.why}".rstrip())
         return
-    yield (
-        f"Against {told.champion} alone: {middle(value.gain, signed=True)} a decision "
-        f"({interval(value.gain, signed=True)}), {middle(value.total, signed=True)} in {count(value.decisions)} "
-        "rewarded decisions."
+    yield from wrapped(
+        f"Against {told.champion} alone: {_within(value.gain)} a decision, {_within(value.total)} in "
+        f"{how_many(value.decisions, 'rewarded decision')}."
     )
+    if value.HasField("net"):
+        gain, cost = number(value.total.value, signed=True), number(value.cost, signed=True)
+        back = f", a return on investment of {share(value.on_investment)}" if value.HasField("on_investment") else ""
+        yield from wrapped(f"Net of cost: {_within(value.net)}. That is a gain of {gain} at a cost of {cost}{back}.")
     if value.HasField("by_unit"):
         units = value.by_unit
         effect = f", design effect {number(units.design_effect)}" if units.HasField("design_effect") else ""
-        yield (
-            f"By unit: {middle(units.gain, signed=True)} a decision ({interval(units.gain, signed=True)}), from "
-            f"{count(units.units)} units{effect}."
+        net = f", net of cost {_within(units.net)}" if units.HasField("net") else ""
+        yield from wrapped(
+            f"By unit: {_within(units.gain)} a decision, {_within(units.total)} in all{net}, from "
+            f"{how_many(units.units, 'unit')}{effect}."
         )
-    if value.HasField("cost"):
-        worth = f", {value.on_investment:.4g} for each unit spent" if value.HasField("on_investment") else ""
-        yield f"They cost {value.cost:+.4g} against its cost{worth}."
     for warning in value.warnings:
         yield from wrapped(warning)
+
+
+def _within(known: Estimate) -> str:
+    ends = interval(known, signed=True)
+    return middle(known, signed=True) + ("" if ends == NOTHING else f" ({ends})")

@@ -15,6 +15,7 @@ from protos.messages import LogPart
 from router.answers.replay import allowed_of, answered
 from router.call import Decision, Outcome, Vector
 from router.config import Route as Settings
+from router.stores import Malformed
 
 Row: TypeAlias = tuple[Decision, Outcome | None]
 """A decision, and its reward. Nothing of it is tracked by the garbage collector, which would hold up requests."""
@@ -42,6 +43,8 @@ class Study:
     contexts: Vector | None  # [n, d]; NaN where it meant something else, or none was read
     other_arms: int  # decisions that are left out, because the route had other arms then, or is not known then
     whole: bool  # whether the log holds no more
+    gone: int = 0  # decisions that were taken and are in no log any more
+    amiss: tuple[str, ...] = ()  # what does not add up to the sums: sentences
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -50,7 +53,9 @@ class Study:
     def part(self) -> LogPart:
         """Which part of the log it is."""
         first, last = (float(self.times[0]), float(self.times[-1])) if len(self) else (None, None)
-        return LogPart(decisions=len(self), whole=self.whole, first=first, last=last, other_arms=self.other_arms)
+        return LogPart(
+            decisions=len(self), whole=self.whole, first=first, last=last, other_arms=self.other_arms, gone=self.gone
+        )
 
     @property
     def rewarded(self) -> Mask:
@@ -106,11 +111,17 @@ class Study:
             contexts,
             allowed=self.allowed[rows],
             units=None if self.new_unit.all() else self.units[rows],
+            drawn_from=self.probabilities[rows],
         )
 
 
 def study(
-    rows: Iterable[Row], settings: Settings, meant: Callable[[str], Settings | None], *, whole: bool = True
+    rows: Iterable[Row],
+    settings: Settings,
+    meant: Callable[[str], Settings | None],
+    *,
+    whole: bool = True,
+    gone: int = 0,
 ) -> Study:
     """The arrays of some rows of a log. `meant` gives the settings of a version of the policy."""
     arms = tuple(settings.arms)
@@ -137,6 +148,8 @@ def study(
         if not same_arms or len(decision.probabilities or ()) != len(arms):
             others += 1
             continue
+        if not all(arm in index for arm in (*decision.failed, decision.arm)):
+            raise Malformed(f"decision {decision.id!r}", "arm or failed: the route had no arm of that name")
         units.append(first.setdefault(decision.unit, len(kept)) if settings.sticky and decision.unit else len(kept))
         floors.append(floor)
         kept.append(decision)
@@ -162,4 +175,5 @@ def study(
         contexts=np.array(contexts, dtype=np.float64).reshape(-1, d) if d else None,
         other_arms=others,
         whole=whole,
+        gone=gone,
     )

@@ -14,6 +14,9 @@ NOTHING = "-"
 WIDE = 120
 """Columns of a terminal that sentences are wrapped to."""
 
+FEW, MANY = 999.95, 1e9
+"""Between these, a number is shown with all its digits before the point, in groups."""
+
 _EASY = math.log(1e6)
 
 
@@ -52,14 +55,21 @@ def table(
     return [ink.heading(line(headings)), *map(line, rows)]
 
 
-def number(value: float) -> str:
-    """Four digits that say something."""
-    return f"{value:.4g}"
+def number(value: float, *, signed: bool = False) -> str:
+    """Four digits that say something, or all those before the point while people can read them."""
+    sign = "+" if signed else ""
+    grouped = FEW <= abs(value) < MANY
+    return f"{value:{sign},.0f}" if grouped else f"{value:{sign}.4g}"
 
 
 def count(value: float) -> str:
     """A whole number."""
     return f"{value:,.0f}"
+
+
+def how_many(n: float, what: str) -> str:
+    """So many of something, in words that fit."""
+    return f"{count(n) if n else 'no'} {what}{'' if n == 1 else 's'}"
 
 
 def share(value: float) -> str:
@@ -76,13 +86,12 @@ def interval(known: Estimate, *, signed: bool = False) -> str:
     """Both ends."""
     if not (known.HasField("low") and known.HasField("high")):
         return NOTHING
-    form = "+.4g" if signed else ".4g"
-    return f"{known.low:{form}} to {known.high:{form}}"
+    return f"{number(known.low, signed=signed)} to {number(known.high, signed=signed)}"
 
 
 def middle(known: Estimate, *, signed: bool = False) -> str:
     """What was measured."""
-    return f"{known.value:{'+.4g' if signed else '.4g'}}" if known.HasField("value") else NOTHING
+    return number(known.value, signed=signed) if known.HasField("value") else NOTHING
 
 
 def e_value(log_evidence: float) -> str:
@@ -104,11 +113,23 @@ def moment(time: float) -> str:
 
 def log_part(part: LogPart) -> str:
     """The part of the log that an answer was worked out from."""
+    left_out = []
+    if part.other_arms:
+        left_out.append(f"{count(part.other_arms)} left out, taken when the route had other arms")
+    if part.gone:
+        left_out.append(f"{count(part.gone)} kept no more")
     if not part.decisions:
-        return "The log holds no decision that could be read."
-    whole = "all that there are" if part.whole else "the newest"
+        return "; ".join(["The log holds no decision that could be read", *left_out]) + "."
+    which = "the newest" if not part.whole else "all that are kept" if left_out else "all that there are"
     when = f"{moment(part.first)} to {moment(part.last)} UTC"
-    return f"Of the log were read {count(part.decisions)} decisions, {whole}, {when}."
+    return "; ".join([f"Of the log were read {how_many(part.decisions, 'decision')}, {which}, {when}", *left_out]) + "."
+
+
+def next_steps(*commands: str, where: str = "") -> list[str]:
+    """Lines for what one may want next: commands, each with `where` behind it, which says whom to ask."""
+    said = [f"croupier {command}{where}" for command in commands]
+    line = "next: " + "   ".join(said)
+    return [line] if len(line) <= WIDE else ["next:", *(f"  {each}" for each in said)]
 
 
 def level(alpha: float) -> str:

@@ -5,5 +5,6 @@ from __future__ import annotations
 from router.client.asynchronous import AsyncClient
 from router.client.blocking import Client
 from router.client.messages import Answer, Earned, Parameter
+from router.trust import Trust
 
-__all__ = ["Answer", "AsyncClient", "Client", "Earned", "Parameter"]
+__all__ = ["Answer", "AsyncClient", "Client", "Earned", "Parameter", "Trust"]

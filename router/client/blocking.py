@@ -47,6 +47,7 @@ from router.client.messages import (
     infer_request,
     metadata_of,
 )
+from router.trust import Trust, grpc_channel
 from router.wire import SERVICE
 
 M = TypeVar("M", bound=Message)
@@ -58,9 +59,12 @@ class Client:
     Timeouts are in seconds. Safe to share between threads.
     """
 
-    def __init__(self, target: str, *, timeout: float = 10.0, key: str = "") -> None:
-        """`target` is "HOST:PORT", `key` says who asks, where the server wants to know."""
-        self._channel = grpc.insecure_channel(target, options=OPTIONS)
+    def __init__(self, target: str, *, timeout: float = 10.0, key: str = "", tls: Trust | None = None) -> None:
+        """`target` is "HOST:PORT", `key` says who asks, where the server wants to know; `tls` where it speaks that.
+
+        Raises FailedPrecondition for files of `tls` that cannot be used.
+        """
+        self._channel = grpc_channel(grpc, target, tls, OPTIONS)
         self._timeout = timeout
         self._metadata = metadata_of(key)
 
@@ -118,13 +122,13 @@ class Client:
         message = features_request(table, rows, forget)
         return self._call(SERVICE + "PutFeatures", message, PutFeaturesResponse).rows
 
-    def switch(self, route: str, arm: str, *, on: bool, why: str, who: str = "") -> list[str]:
-        """Switches an arm off or on in all replicas; without a name, the learning of the route. The arms that are out.
+    def switch(self, route: str, arm: str, *, on: bool, why: str, who: str = "") -> SwitchArmResponse:
+        """Switches an arm off or on in all replicas; without a name, the learning of the route. How they stand then.
 
         What a guardrail has ejected or frozen comes back so, too. `who` and `why` go into the event log.
         """
         message = SwitchArmRequest(route=route, arm=arm, on=on, who=who, why=why)
-        return list(self._call(SERVICE + "SwitchArm", message, SwitchArmResponse).off)
+        return self._call(SERVICE + "SwitchArm", message, SwitchArmResponse)
 
     def report(self, route: str, *, alpha: float | None = None) -> RouteReport:
         """What is known about a route; its intervals ever miss with probability alpha, 0.05 where none is said."""

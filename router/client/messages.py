@@ -19,7 +19,10 @@ from protos.messages import (
 from protos.tensors import add_inputs, outputs_of
 from router.wire import ARM, DECISION, PROPENSITY, UNIT
 
-OPTIONS = [("grpc.max_send_message_length", MAX_MESSAGE), ("grpc.max_receive_message_length", MAX_MESSAGE)]
+OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+]
 """Of a channel: messages as large as the server takes them."""
 
 Parameter: TypeAlias = bool | int | float | str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from router.config.access import Client, Role, Tls
 from router.config.arm import Arm
-from router.config.changes import changes
+from router.config.changes import Change, changes
 from router.config.guard import Guard
 from router.config.policies import (
     AnyPolicy,
@@ -28,6 +28,7 @@ __all__ = [
     "KINDS",
     "AnyPolicy",
     "Arm",
+    "Change",
     "Client",
     "Config",
     "EpsilonGreedyPolicy",

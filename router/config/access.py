@@ -15,7 +15,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Tls(Struct, frozen=True):
-    """The certificate of a port. Read again on a reload, so that a renewed one is served without a restart."""
+    """The certificate of a port. Renewed files are noticed within ten seconds, and served to new connections.
+
+    No reload is needed. Files that do not go together are not served, and the log says why.
+    """
 
     certificate: str  # PEM file, the chain included
     key: str  # PEM file

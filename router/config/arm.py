@@ -13,6 +13,7 @@ import msgspec
 
 from router.config.struct import GREATEST, Name, Struct, check_address, check_positive
 from router.errors import listed
+from router.trust import Trust
 
 Kind = Literal["local", "grpc", "seldon", "rest", "ensemble"]
 
@@ -21,19 +22,6 @@ _MOST_CONNECTIONS = 100
 _PATHS = "ca", "certificate", "key"
 _HEADER = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _OURS = re.compile(r"grpc-.*|croupier-.*|seldon-.*|x-seldon-route|te|host|content-type|content-length|traceparent")
-
-
-class Trust(Struct, frozen=True):
-    """How a connection to a remote server is secured. Read again on a reload: renewed files make a new connection."""
-
-    ca: str = ""  # PEM file of those who sign the server's certificate; empty: whom this machine trusts
-    certificate: str = ""  # PEM file, the chain included, that we show to a server that asks who we are
-    key: str = ""  # PEM file
-    server_name: str = ""  # whom its certificate must be for; empty: the host that we connect to
-
-    def __post_init__(self) -> None:
-        if bool(self.certificate) != bool(self.key):
-            raise ValueError("key: a certificate and its key go together; give both or neither")
 
 
 class File(Struct, frozen=True):
@@ -208,8 +196,15 @@ def check_ensembles(arms: Mapping[str, Arm]) -> None:
 def _digest(files: list[Path]) -> str:
     read = hashlib.sha256()
     for file in files:
-        read.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
+        read.update(hashlib.sha256(_content(file)).digest())
     return read.hexdigest() if files else ""
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # whoever needs it says so
+        return b""
 
 
 def _check_targets(targets: tuple[str, ...]) -> None:

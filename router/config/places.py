@@ -1,30 +1,48 @@
-"""What may stand at a place of the configuration: the words of a choice, the keys of a part."""
+"""What may stand at a place of a document, such as the configuration: the words of a choice, the keys of a part."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from router.config.service import Config
+
+def words_at(kind: Any, keys: Sequence[Any], raw: Any) -> list[str]:
+    """The words of which one has to stand at a place of a document of this kind; none: it is no choice."""
+    return [str(word) for hint in _hints_at(kind, keys, raw) if get_origin(hint) is Literal for word in get_args(hint)]
 
 
-def words_at(keys: Sequence[Any], raw: Any) -> list[str]:
-    """The words of which one has to stand at a place of a document; none: it is no choice."""
-    return [str(word) for hint in _hints_at(keys, raw) if get_origin(hint) is Literal for word in get_args(hint)]
-
-
-def keys_at(keys: Sequence[Any], raw: Any) -> list[str]:
+def keys_at(kind: Any, keys: Sequence[Any], raw: Any) -> list[str]:
     """The keys that the mapping at a place of a document may have; none: it is free to have any."""
-    structs = [hint for hint in _hints_at(keys, raw) if _is_struct(hint)]
+    structs = [hint for hint in _hints_at(kind, keys, raw) if _is_struct(hint)]
     tags = {str(field) for struct in structs if (field := struct.__struct_config__.tag_field)}
     return [*tags, *(name for struct in structs for name in struct.__struct_fields__)]
 
 
-def _hints_at(keys: Sequence[Any], raw: Any) -> list[Any]:
+def example_at(kind: Any, keys: Sequence[Any], raw: Any) -> str:
+    """The mapping that was meant where a single value stands at a place; empty where none comes to mind."""
+    value = raw
+    for key in keys:
+        value = value[key]
+    structs = [hint for hint in _hints_at(kind, keys, raw) if _is_struct(hint)]
+    if not structs or not isinstance(value, str | int | float):
+        return ""
+    if field := structs[0].__struct_config__.tag_field:
+        tags = [str(struct.__struct_config__.tag) for struct in structs]
+        return f"{{{field}: {(get_close_matches(str(value), tags, 1) or tags)[0]}}}"
+    field = structs[0].__struct_fields__[0]
+    try:
+        msgspec.convert({field: value}, structs[0])
+    except msgspec.ValidationError:
+        return ""
+    return f"{{{field}: {value}}}"
+
+
+def _hints_at(kind: Any, keys: Sequence[Any], raw: Any) -> list[Any]:
     """The types that a place may hold, as far as what stands around it tells them apart."""
-    hints, value = _alternatives(Config), raw
+    hints, value = _alternatives(kind), raw
     for key in keys:
         hints = [each for hint in hints for inside in _inside(hint, key, value) for each in _alternatives(inside)]
         value = value[key]

@@ -97,7 +97,15 @@ AnyScore: TypeAlias = AccuracyScore | BrierScore | LogScore | PinballScore | Pnl
 
 
 class Reward(Range, frozen=True):
-    """What a reward may be, where it comes from, and what becomes of those that are late or wrong."""
+    """What a reward may be, where it comes from, and what becomes of those that are late or wrong.
+
+    With a `default`, each decision counts once, ten seconds after its window is over: for the policy, for the report,
+    and for all that is judged by rewards. A reward that came in time is kept safe, and counts then, as the defaults of
+    those do that had none. Were it counted at once, an arm that is drawn more of late would be known by its successes
+    alone, and be drawn more yet. So the route learns a window later. One that has to learn at once leaves `default`
+    out: then rewards count as they come, and silence never does, so clients report failures too, and as soon as
+    successes; else all means are too high. Metrics always count as they come.
+    """
 
     window_seconds: float | None = None  # after a decision in which its reward has to come; none: whenever it comes
     default: float | None = None  # the reward of a decision whose window ended without one; none: it has no reward

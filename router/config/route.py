@@ -23,7 +23,7 @@ from router.config.safety import (
     check_guardrails,
     check_schedule,
 )
-from router.config.struct import Name, Struct, check_positive, check_share
+from router.config.struct import Name, Struct, check_positive
 from router.errors import listed
 
 KINDS = [str(kind.__struct_config__.tag) for kind in get_args(AnyPolicy)]
@@ -40,7 +40,7 @@ class Route(Struct, frozen=True):
     rule_tests: tuple[RuleTest, ...] = ()  # what the rules have to say; run by `croupier check` and at each load
     timezone: str = "UTC"  # of the hour and the weekday that rules read
     policy: AnyPolicy = SplitPolicy()  # how likely each allowed arm is
-    floor: float = 0.0  # the least probability of an allowed arm
+    floor: float = 0.0  # the least probability of an allowed arm; below one over how many arms there are
     budget: Budget | None = None  # what trying other arms than the champion may cost
     half_life_seconds: float | None = None  # after which a reward counts half; none: all count alike
     warm_start: WarmStart | None = None  # none: begin with nothing
@@ -64,7 +64,6 @@ class Route(Struct, frozen=True):
             raise ValueError("arms: at least one arm is needed")
         check_metrics(self.metrics)
         check_positive(max_in_flight=self.max_in_flight)
-        check_share(floor=self.floor)
         arms = list(self.arms)
         if self.champion and self.champion not in self.arms:
             raise ValueError(f"champion: {self.champion!r} is none of the arms ({listed(arms)})")
@@ -83,6 +82,7 @@ class Route(Struct, frozen=True):
             "schedule": self._check_schedule,
             "shadows": self._check_shadows,
             "half_life_seconds": lambda: self.half_life,
+            "floor": self._check_floor,
             "salt": lambda: sampler(self.salt, arms),
         }
         for key, check in checks.items():
@@ -90,6 +90,14 @@ class Route(Struct, frozen=True):
                 check()
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from None
+
+    def _check_floor(self) -> None:
+        dealt = len(self.arms) - len(self.shadows)
+        if not 0 <= self.floor < 1 / dealt:
+            raise ValueError(
+                f"must be at least 0 and below {1 / dealt:g}, for an equal share of {dealt} leaves nothing to learn;"
+                f" got {self.floor}"
+            )
 
     def _check_canary(self) -> None:
         if self.canary is not None:

@@ -155,7 +155,7 @@ class Step(Struct, frozen=True):
         _check_inside(share=self.share)
         for key in ("seconds", "calls", "rewards"):
             value = getattr(self, key)
-            if not (math.isfinite(value) and value >= 0):
+            if not 0 <= value < math.inf:
                 raise ValueError(f"{key}: must not be below 0, got {value}")
         if not (self.seconds or self.calls or self.rewards):
             raise ValueError("seconds: say how long a step lasts, by seconds, calls or rewards")

@@ -9,6 +9,9 @@ from router.config.struct import Name, Struct, check_address, check_positive, ch
 from router.errors import listed
 
 MOST_WORKERS = 256
+LONGEST_DRAIN = 600  # seconds
+
+_ANY_HOST = {"0.0.0.0", "[::]"}  # noqa: S104  # nothing is bound here
 
 
 class Tracing(Struct, frozen=True):
@@ -36,6 +39,7 @@ class Config(Struct, frozen=True):
     store: str = "sqlite:croupier.db"  # where everything is kept: sqlite:FILE, redis://HOST:PORT/DB, or memory:
     flush_seconds: float = 0.05  # decisions are committed at least this often
     refresh_seconds: float = 0.25  # what other replicas learnt is read at least this often
+    drain_seconds: float = 5.0  # after SIGTERM it serves on and says that it is not ready, for load balancers to see
     workers: int = 1  # processes that share the ports and learn together; each loads the models for itself
     max_message_mebibytes: int = 64  # of a request and of an answer
     tracing: Tracing | None = None  # none: no spans
@@ -45,7 +49,14 @@ class Config(Struct, frozen=True):
         if not self.routes:
             raise ValueError("routes: at least one route is needed")
         check_address(listen=self.listen, admin=self.admin)
+        if _overlap(self.listen, self.admin):
+            raise ValueError(f"admin: {self.admin} is taken by listen ({self.listen}); give it another port")
         for name, route in self.routes.items():
+            if route.warm_start is not None and route.warm_start.route == name:
+                raise ValueError(
+                    f"routes.{name}.warm_start.route: a route knows its own rewards, and they would count twice; "
+                    "name another route"
+                )
             try:
                 check_lookups(route.context, self.features)
             except ValueError as error:
@@ -59,6 +70,15 @@ class Config(Struct, frozen=True):
             raise ValueError("store: several workers need one that they share, sqlite: or redis:, and not memory:")
         check_positive(max_message_mebibytes=self.max_message_mebibytes)
         check_positive(flush_seconds=self.flush_seconds, refresh_seconds=self.refresh_seconds)
+        if not 0 <= self.drain_seconds <= LONGEST_DRAIN:
+            raise ValueError(f"drain_seconds: must lie between 0 and {LONGEST_DRAIN}, got {self.drain_seconds}")
         local = [f"{name}.{arm}" for name, route in self.routes.items() for arm, a in route.arms.items() if a.is_local]
         if local and not self.models:
             raise ValueError(f"models: a folder of models is needed, for the arms without a target: {listed(local)}")
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two addresses cannot both be bound."""
+    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    same = host == other_host or not {host, other_host}.isdisjoint(_ANY_HOST)
+    return same and int(port) == int(other_port) != 0

@@ -9,8 +9,16 @@ import yaml
 
 
 def load(text: str) -> object:
-    """The document in a text. Raises yaml.YAMLError."""
-    return yaml.load(text, _StrictLoader)  # noqa: S506  # derives from SafeLoader
+    """The document in a text. Raises ValueError with a sentence that says where it goes wrong."""
+    try:
+        return yaml.load(text, _StrictLoader)  # noqa: S506  # derives from SafeLoader
+    except yaml.MarkedYAMLError as error:
+        said = f"{error.context}: {error.problem}" if error.context else str(error.problem)
+        mark = error.problem_mark
+        raise ValueError(f"{said} (line {mark.line + 1}, column {mark.column + 1})" if mark else said) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ValueError(f"{error.reason}: {text[error.position]!r} (line {line})") from None
 
 
 class _StrictLoader(yaml.SafeLoader):

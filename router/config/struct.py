@@ -30,7 +30,7 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def check_positive(**values: float) -> None:
     """Raises ValueError naming the first that is not above 0 and finite."""
     for key, value in values.items():
-        if not (math.isfinite(value) and value > 0):
+        if not 0 < value < math.inf:  # also for an integer that no float can hold
             raise ValueError(f"{key}: must be above 0, got {value}")
 
 

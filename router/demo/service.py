@@ -29,7 +29,7 @@ def served(config: Path, log: Path) -> Iterator[str]:
         try:
             yield _address(process, log)
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)  # which waits for no load balancer
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -23,6 +23,9 @@ PLACES = 1 << 16
 SLACK = 0.01
 """Of the time between two requests: what rounding may cost."""
 
+IN_FLIGHT_SECONDS = 1.0
+"""After which to try again where too many are in flight: nobody knows when one of them ends."""
+
 
 def shared_memory(workers: int) -> int:
     """A descriptor of memory in which so many workers count, for all of them to inherit. Raises OSError."""
@@ -90,7 +93,8 @@ class Limit:
         """Counts a request in and out. Raises ResourceExhausted where it is one too many."""
         most = self._settings.max_in_flight
         if most is not None and (there := sum(self._in_flight)) >= most:
-            raise ResourceExhausted(f"client {self._name!r} has {there:.0f} requests in flight, as many as it may")
+            sentence = f"client {self._name!r} has {there:.0f} requests in flight, as many as it may"
+            raise ResourceExhausted(sentence, retry_after=IN_FLIGHT_SECONDS)
         if self._settings.requests_per_second is not None:
             self._take(self._settings.requests_per_second)
         if most is None:
@@ -106,8 +110,10 @@ class Limit:
         """The generic cell rate algorithm (ITU-T I.371, annex A): a token bucket whose state is one number."""
         now = self._clock()
         due = max(self._due[0], now)
-        if (due - now) * rate > self._settings.burst - 1 + SLACK:
-            raise ResourceExhausted(f"client {self._name!r} asks more often than {rate:g} times a second")
+        ahead = self._settings.burst - 1 + SLACK
+        if (due - now) * rate > ahead:
+            sentence = f"client {self._name!r} asks more often than {rate:g} times a second"
+            raise ResourceExhausted(sentence, retry_after=due - now - ahead / rate)
         self._due[0] = due + 1.0 / rate
 
 

@@ -29,12 +29,12 @@ from protos.messages import (
 )
 from router.answers.service import AnswerService
 from router.edge.feature_service import FeatureService
+from router.edge.refused_json import REFUSED, refusal
 from router.edge.service import RouterService
 from router.edge.switch_service import SwitchService
 
 M = TypeVar("M", bound=Message)
 
-_LONGEST = 300  # characters of protobuf's own words
 _FLAGS = {"true": True, "false": False}  # of a query; protobuf reads numbers out of texts, but not these
 
 
@@ -83,8 +83,8 @@ def _json(kind: type[M], answer: Callable[[M], Awaitable[Message]]) -> Callable[
         fields = await _object(request) | asked | request.path_params
         try:
             message = json_format.ParseDict(fields, kind())
-        except (json_format.ParseError, OverflowError) as error:  # OverflowError: an integer that no float64 can hold
-            raise InvalidArgument(_sentence(error, kind)) from None
+        except REFUSED:
+            raise InvalidArgument(refusal(fields, kind())) from None
         reply = await answer(message)
         return JSONResponse(
             json_format.MessageToDict(
@@ -106,9 +106,3 @@ async def _object(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidArgument("the body must be a JSON object")
     return value
-
-
-def _sentence(error: Exception, kind: type[Message]) -> str:
-    """Protobuf's first line, which may repeat any part of the body, and the names that would be right."""
-    fields = ", ".join(field.name for field in kind.DESCRIPTOR.fields)
-    return f"{str(error).splitlines()[0][:_LONGEST]}; the body's fields are: {fields}"

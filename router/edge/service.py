@@ -27,6 +27,7 @@ from protos.messages import (
     parse,
 )
 from protos.v2 import v2_methods
+from router.answers.terms import terms
 from router.call import REWARD, Call, Feedback, Handler, Vector
 from router.edge.pipeline import pipelined
 from router.errors import StoreAway, UnknownRoute
@@ -195,7 +196,7 @@ class RouterService:
         reward = route.settings.reward
         described = RouteDescription(
             route=name,
-            policy=repr(route.policy),
+            policy=terms(route.in_force),
             policy_version=route.version,
             reward_low=reward.low,
             reward_high=reward.high,

@@ -15,7 +15,8 @@ def limited(most: int) -> Layer:
         async def handler(call: Call) -> Reply:
             nonlocal in_flight
             if in_flight >= most:
-                raise ResourceExhausted(f"route {call.route!r} has {most} requests in flight already, its limit")
+                sentence = f"route {call.route!r} has {most} requests in flight already, its limit"
+                raise ResourceExhausted(sentence, retry_after=1.0)
             in_flight += 1
             try:
                 return await inner(call)

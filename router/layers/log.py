@@ -11,6 +11,10 @@ import msgspec
 from protos.errors import CallError, Code
 from protos.grpc import Header
 from router.call import Call, Handler, Layer, Reply
+from router.wire import PROPENSITY_HEADER
+
+_PREFIX = "croupier-"
+_PROPENSITY = PROPENSITY_HEADER.removeprefix(_PREFIX)
 
 
 def logged(stream: TextIO, clock: Callable[[], float]) -> Layer:
@@ -32,12 +36,17 @@ def logged(stream: TextIO, clock: Callable[[], float]) -> Layer:
                 code = Code.INTERNAL
                 raise
             finally:
+                told: dict[str, str | float] = {
+                    name.decode().removeprefix(_PREFIX): value.decode() for name, value in metadata
+                }
+                if _PROPENSITY in told:
+                    told[_PROPENSITY] = float(told[_PROPENSITY])
                 line = {
                     "time": clock(),
                     "route": call.route,
                     "code": code.name,
                     "milliseconds": round((perf_counter() - start) * 1000, 3),
-                    **{name.decode().removeprefix("croupier-"): value.decode() for name, value in metadata},
+                    **told,
                 }
                 stream.write(encode(line).decode() + "\n")
                 stream.flush()  # a pipe is buffered by blocks: whoever follows the log would wait for the next hundred

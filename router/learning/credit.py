@@ -1,5 +1,9 @@
 """What feedback adds: to what the policy learns, to the plain tallies that reports read, and to comparisons of arms.
 
+Where silence has a default, a reward waits until its window is over, and then counts beside the defaults of those that
+had none: counted as they come, rewards would speak before silence does, and the arm that is drawn more of late would
+seem the better one. So it is written down under the name HELD, and becomes REWARD when it is due (see `maturity`).
+
 Every reward and metric is tallied under the arm that answered. The policy learns from a reward unless
 
 - another arm was drawn first and failed, and the route is told not to learn from stand-ins (`failover.learn`);
@@ -12,10 +16,11 @@ should. A policy that is frozen goes on adding up, and knows it all when it is t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from router.call import REWARD, TRUTH, Add, Credit, Decision, Feedback, Outcome, Vector
+from router.call import HELD, REWARD, TRUTH, Add, Credit, Decision, Feedback, Outcome, Vector
 from router.config import GREATEST
 from router.errors import AlreadyRewarded, BadReward, NotScored, TooLate, listed
 from router.learning.fitting import arms_mark, layout_mark, policy_layout, weighed
@@ -27,6 +32,9 @@ from router.scoring import scored
 
 SAME = 1e-9
 """Of the range: a reward that is this close to the one worked out from the truth says the same."""
+
+GRACE_SECONDS = 10.0
+"""After the end of a window: rewards that came in time are written down by then, and replicas' clocks may differ."""
 
 Rows = dict[str, Vector]
 """What an outcome adds, by layout."""
@@ -46,13 +54,16 @@ class Crediting:
         self._layout = policy_layout(route)
         self._marks = layout_mark(route), arms_mark(route)
         self._arms = tuple(arm.name for arm in route.arms)
+        self._wait = (self.rules.window_seconds or 0.0) + GRACE_SECONDS  # the age at which a decision counts
 
     def looks_back(self, decision: Decision, feedback: Feedback) -> bool:
         """Whether `credits` has to be told what is known of the decision."""
         return self.rules.corrections == "replace" or self._is_late(decision, feedback.time)
 
-    def credits(self, decision: Decision, feedback: Feedback, known: Mapping[str, Outcome]) -> list[Credit]:
-        """The outcomes that a feedback reports, each with all that it adds.
+    def credits(
+        self, decision: Decision, feedback: Feedback, known: Mapping[str, Outcome], *, due: bool = False
+    ) -> list[Credit]:
+        """The outcomes that a feedback reports, each with all that it adds; `due` says that no reward has to wait.
 
         Those that are known already are left out, or corrected where the route takes corrections. Raises BadReward for
         what the route cannot take, TooLate for a reward alone that comes after its window, NotScored for a truth alone
@@ -60,12 +71,14 @@ class Crediting:
         the policy cannot learn from.
         """
         self.check(feedback)
-        reward = self._reward(decision, feedback)
+        reward, late = self._reward(decision, feedback), self._is_late(decision, feedback.time)
+        replaces = self.rules.corrections == "replace"
         values: dict[str, float] = {}
         if reward is not None:
-            if self.rules.corrections == "replace" or REWARD in known or not self._is_late(decision, feedback.time):
-                values[REWARD] = reward
-            elif not feedback.metrics and feedback.truth is None:
+            if replaces or REWARD in known or not late:
+                waits = not (due or REWARD in known) and self._waits(decision, feedback.time)
+                values[HELD if waits else REWARD] = reward
+            elif not feedback.metrics and feedback.truth is None and HELD not in known:
                 raise TooLate(decision.id, self.rules.window_seconds or 0.0)
         values |= feedback.metrics
         if feedback.truth is not None:
@@ -73,19 +86,30 @@ class Crediting:
         made = []
         for name, value in values.items():
             outcome, old = Outcome(decision.id, name, value, feedback.time), known.get(name)
-            if old is None:
+            if old is not None and (not replaces or old.value == value):
+                continue
+            if name == HELD:
+                made.append(Credit(outcome, (), None if old is None else old.value, given=(REWARD, None)))
+            elif old is None:
                 made.append(self._credit(decision, outcome))
-            elif self.rules.corrections == "replace" and old.value != value:
+            else:
                 made.append(self._correction(decision, outcome, old))
         if not made:
-            raise AlreadyRewarded(decision.id)
+            raise AlreadyRewarded(decision.id, replaced=replaces)
         return made
 
-    def default(self, decision: Decision, now: float) -> Credit | None:
-        """What a decision earns whose window ended in silence; None where nobody answered, and nothing could come."""
-        if self.rules.default is None or decision.arm in decision.failed:
+    def matured(self, decision: Decision, held: Outcome | None, now: float) -> Credit | None:
+        """What counts for a decision whose window is over: the reward that was held, or the default.
+
+        None where neither is there. It holds only while nobody has reported another reward.
+        """
+        if held is not None:
+            outcome = Outcome(decision.id, REWARD, held.value, held.time)
+        elif (default := self._default(decision)) is not None:
+            outcome = Outcome(decision.id, REWARD, default, now)
+        else:
             return None
-        return self._credit(decision, Outcome(decision.id, REWARD, self.rules.default, now))
+        return replace(self._credit(decision, outcome), given=(HELD, None if held is None else held.value))
 
     def check(self, feedback: Feedback) -> None:
         """Raises BadReward, naming what is wrong, unless the route can take all that a feedback says."""
@@ -116,6 +140,14 @@ class Crediting:
         if feedback.reward is not None and abs(feedback.reward - reward) > SAME * (self.rules.high - self.rules.low):
             raise BadReward("reward: another one follows from the truth; send one of the two, or both alike")
         return reward
+
+    def _default(self, decision: Decision) -> float | None:
+        """What silence means: nothing where nobody answered, for nothing could come."""
+        return None if decision.arm in decision.failed else self.rules.default
+
+    def _waits(self, decision: Decision, time: float) -> bool:
+        """Whether a decision is yet to count; where one has counted after all, by another clock, nothing is held."""
+        return self._default(decision) is not None and time <= decision.time + self._wait
 
     def _is_late(self, decision: Decision, time: float) -> bool:
         window = self.rules.window_seconds

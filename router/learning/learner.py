@@ -1,6 +1,6 @@
 """Learning, behind the request path: what happened is committed, again and again, and policies are fitted to it.
 
-One cycle commits the journal, gives silent decisions their default reward, forgets what is old, puts in force what
+One cycle commits the journal, counts decisions whose windows are over, forgets what is old, puts in force what
 replicas have agreed on, and fits the policies. All calls to the store are made by one thread. While the store is away,
 it is tried again after a while, which is twice as long each time, up to a bound.
 """
@@ -25,7 +25,7 @@ from router.learning.retention import Retention
 from router.learning.steward import Steward
 from router.metrics import Metrics
 from router.route import Route, Routes
-from router.stores import Store, StoreError
+from router.stores import Malformed, Store, StoreError
 
 T = TypeVar("T")
 
@@ -64,6 +64,7 @@ class Learner:
         self._others = refreshed
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._stopped = asyncio.Event()
+        self._changing = asyncio.Lock()  # of two at a time, the later would undo what the earlier one published
         self._refreshed = -math.inf  # when policies were last fitted, on the loop's clock
         self.outage = Outage()
         self.journal = Journal(
@@ -86,7 +87,7 @@ class Learner:
 
     async def look(self) -> None:
         """Judges the routes, and puts in force what replicas have agreed on about them. Raises StoreError."""
-        self._publish(await self._in_thread(lambda: self._steward.look(self._routes.current)))
+        await self._change(lambda: self._steward.look(self._routes.current))
 
     async def sums(self, route: str) -> dict[tuple[str, str], Vector]:
         """All that was added up for a route, by (layout, arm). Raises StoreError."""
@@ -142,7 +143,7 @@ class Learner:
         if now - self._refreshed >= self._refresh_seconds:
             self._refreshed, asked = now, True
             await self.look()
-            self._publish(await self._in_thread(lambda: self._fitter.refit(self._routes.current)))
+            await self._change(lambda: self._fitter.refit(self._routes.current))
             for refresh in self._others:
                 await self.in_store(refresh)
             show_probabilities(self._metrics, self._routes.current.values())
@@ -150,8 +151,12 @@ class Learner:
             self.outage.ends()
         self._show_lag()
 
+    async def _change(self, work: Callable[[], Iterable[Route]]) -> None:
+        """Puts in force what `work` makes of the routes, unless the configuration has changed meanwhile."""
+        async with self._changing:
+            self._publish(await self._in_thread(work))
+
     def _publish(self, routes: Iterable[Route]) -> None:
-        """Puts in force what was worked out, unless the configuration has changed meanwhile."""
         for known in routes:
             served = self._routes.current.get(known.name)
             if served is not None and served.settings is known.settings:
@@ -160,7 +165,7 @@ class Learner:
                     served.tally.watch(known.watches)
 
     def _tell_failure(self, error: Exception, began: float) -> None:
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError) and not isinstance(error, Malformed):  # which is an answer
             self.outage.begins(began)
         if self.outage.is_long:
             self.journal.refuse()

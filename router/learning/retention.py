@@ -1,20 +1,26 @@
 """What is forgotten: old decisions, as the configuration says, a few at a time so that commits get their turn.
 
-And the sums that nothing reads any more. What a route decides by is kept for as long as it does.
+No decision goes before it has counted. And the sums go that nothing reads any more; what a route decides by is kept for
+as long as it does.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from itertools import islice, takewhile
 
+from router.learning.maturity import mark_of, window_of
 from router.learning.unread import forget_unread
 from router.route import Route
 from router.safety.switches import frozen_with
-from router.stores import Store
+from router.stores import Malformed, Store
 
 EVERY_SECONDS = 60.0
 LIMIT = 2_000
 """Decisions that one step forgets at most."""
+
+_log = logging.getLogger(__name__)
 
 
 class Retention:
@@ -40,12 +46,27 @@ class Retention:
                 continue
             before = 0.0 if told.seconds is None else now - told.seconds
             keep = self._in_force(route)
-            forgotten = self._store.prune(name, before=before, most=told.decisions, limit=LIMIT, keep=keep)
+            limit = self._counted(route)
+            forgotten = 0
+            if limit:
+                forgotten = self._store.prune(name, before=before, most=told.decisions, limit=limit, keep=keep)
             if forgotten < LIMIT:
                 forget_unread(self._store, route, now, after=told.seconds or 0.0)
                 self._next[name] = now + EVERY_SECONDS
             gone += forgotten
         return gone
+
+    def _counted(self, route: Route) -> int:
+        """How many of the oldest decisions have counted, as far as one step goes."""
+        mark = mark_of(self._store, route.name)
+        if mark is None:
+            return LIMIT if window_of(route) is None else 0
+        oldest = islice(self._store.log(route.name), LIMIT)
+        try:
+            return sum(1 for _ in takewhile(lambda pair: pair[0].id <= mark.after, oldest))
+        except Malformed as error:
+            _log.error("route %s: what is old cannot be forgotten: %s", route.name, error)
+            return 0
 
     def _in_force(self, route: Route) -> set[str]:
         """The versions that decisions may name: that of now, and the one that the route is frozen with."""

@@ -7,6 +7,7 @@ names the document: replicas that run by other settings, in a rolling reload, le
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from router.call import REWARD, Vector
 from router.config import Route as Settings
 from router.errors import ConfigError
 from router.stores import Store
+
+_log = logging.getLogger(__name__)
 
 EVERY = 64
 """Decisions between two pauses."""
@@ -53,6 +56,8 @@ def warm_start(store: Store, name: str, settings: Settings, policy: Policy, layo
     kind, key = documents_of(name), blake2b(origin, digest_size=8).hexdigest()
     while (document := store.documents(kind).get(key)) is None:
         lesson = taught(store, settings, policy)
+        if not lesson.rewards:
+            _log.warning("route %s begins with nothing: %r has no reward for it", name, settings.warm_start.route)
         # Another replica may be faster: then its lesson counts.
         store.put(kind, {key: msgspec.json.encode(lesson.rows.tolist())}, expected=0)
     return np.array(msgspec.json.decode(document.body, type=list[list[float]]))

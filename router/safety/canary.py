@@ -149,7 +149,9 @@ def _verdict(
     known = [each.guardrail for each in findings]
     if canary.objective == "reward":
         asked = sum(bounds.count for bounds in watched.bounds) + 1
-        rules = Rules(canary.margin / (reward.high - reward.low), canary.non_inferior, alpha=canary.alpha / asked)
+        margin = canary.margin / (reward.high - reward.low)
+        name = f"The canary {canary.arm}"
+        rules = Rules(margin, canary.non_inferior, alpha=canary.alpha / asked, name=name)
         row = compared(watched, earned(reward), sums, arms)
         row[1] = -row[1]  # what is earned is what is not lacked
         verdict = rules.judge(row, guardrails=known)

@@ -23,12 +23,20 @@ class StoreError(Exception):
     """
 
 
+class Malformed(StoreError):
+    """Something in the store is not as any Croupier writes it; the rest can be read. The message names it."""
+
+    def __init__(self, what: str, why: object) -> None:
+        """`what` it is, such as a decision by its id, and `why` it cannot be read; none of its numbers."""
+        super().__init__(f"In the store, {what} is malformed: {why}. Restore it from a copy, or delete it.")
+
+
 class Store(Protocol):
     """Durable, shared between replicas, called from one thread a process; every method may block.
 
     A store never reads a clock and never loses what `commit` or `put` returned for. It raises StoreError when it cannot
     answer, and then nothing of that call has happened; or, where its answer got lost on a network, the message says so,
-    and the same may be sent again: nothing is counted twice.
+    and the same may be sent again: nothing is counted twice. What it can read and cannot understand is Malformed.
     """
 
     def commit(self, batch: Batch) -> list[bool]:
@@ -38,8 +46,8 @@ class Store(Protocol):
         made once for each number of a writer; so a batch may be sent again when its answer got lost. Each credit is
         claimed: True when its outcome was counted by this call (written down, and its rows added), False when the
         decision has an outcome of that name already, also from an earlier credit of the same call; for a correction,
-        when the value there is not the one that it replaces. A credit for an unknown decision raises KeyError, and
-        nothing happens.
+        when the value there is not the one that it replaces, and for any, when what it was worked out from (`given`)
+        is no longer so. A credit for an unknown decision raises KeyError, and nothing happens.
         """
 
     def find(self, ids: Iterable[str]) -> dict[str, Decision]:
@@ -59,6 +67,9 @@ class Store(Protocol):
 
         Safe to read while others commit, however long it takes; what they add meanwhile may be seen.
         """
+
+    def newest(self, route: str) -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        """The same the other way round, from the newest decision on. Of a long log, no more is read than is taken."""
 
     def fit(self, route: str, version: str) -> Fit | None:
         """What the policy of a route knew at a version; None when no decision was taken with it, or it is forgotten."""
@@ -138,8 +149,8 @@ def check_url(url: str) -> None:
         _redis_at(url, with_password=False)
     elif url != "memory:" and (scheme != "sqlite" or path in {"", ":memory:"} or path.startswith("//")):
         raise ValueError(
-            f'unknown store with scheme {scheme!r}; right are "memory:", "sqlite:croupier.db" (relative to the working '
-            'folder), "sqlite:/var/lib/croupier.db" (absolute) and "redis://host:6379/0?prefix=croupier"'
+            f'unknown store with scheme {scheme!r}; right are "memory:", "sqlite:croupier.db" (in the folder of the '
+            'configuration), "sqlite:/var/lib/croupier.db" (absolute) and "redis://host:6379/0?prefix=croupier"'
         )
 
 

@@ -58,7 +58,8 @@ local function find(kept, name)
     return from, from, nil
 end
 
--- Credits, each {decision, name, value, time, adds, what it replaces}.
+-- Credits, each {decision, name, value, time, adds, what it replaces, and the outcome that it was worked out from: its
+-- name, its value}.
 local claims, adds = {}, {}
 local function all(more)
     for _, add in ipairs(more) do
@@ -82,8 +83,13 @@ for i, credit in ipairs(batch.credits) do
     end
     local kept = outcomes[id] or redis.call('HGET', OUTCOMES, id) or ''
     local from, past, there = find(kept, name)
+    local as_given = true
+    if credit[7] then
+        local _, _, other = find(kept, credit[7])
+        as_given = other == credit[8]
+    end
     claims[i] = '0'
-    if there == credit[6] then
+    if there == credit[6] and as_given then
         claims[i] = '1'
         local record = struct.pack('<I4', #name) .. name .. struct.pack('<dd', credit[3], credit[4])
         outcomes[id] = string.sub(kept, 1, from - 1) .. record .. string.sub(kept, past)

@@ -40,7 +40,8 @@ def settle(
     """Store.commit for decisions and what they led to, but for the writing. Nothing is changed.
 
     `known` holds the ids of the decisions there already, `values` the outcomes of the decisions that credits name (NaN
-    will do for those that none corrects), `stored` reads a sum, and `added` is the last number of the batch's writer.
+    will do where no credit of a decision corrects one, or was worked out from one), `stored` reads a sum, and `added`
+    is the last number of the batch's writer.
     Raises KeyError for a credit whose decision is unknown, and StoreError for a row that cannot be added.
     """
     new: dict[str, Decision] = {}
@@ -54,16 +55,22 @@ def settle(
 
     outcomes: dict[Named, Outcome] = {}
     claims: list[bool] = []
+
+    def there(decision: str, name: str) -> float | None:
+        key = decision, name
+        return outcomes[key].value if key in outcomes else values.get(key)
+
     for credit in batch.credits:
         outcome = credit.outcome
         if outcome.decision not in known and outcome.decision not in new:
             raise KeyError(outcome.decision)
-        name = outcome.decision, outcome.name
-        there = outcomes[name].value if name in outcomes else values.get(name)
-        claimed = there == credit.replaces
+        claimed = there(outcome.decision, outcome.name) == credit.replaces
+        if claimed and credit.given is not None:
+            name, value = credit.given
+            claimed = there(outcome.decision, name) == value
         claims.append(claimed)
         if claimed:
-            outcomes[name] = outcome
+            outcomes[outcome.decision, outcome.name] = outcome
             adds += credit.adds
     return Entry(new, outcomes, _add_up(adds, stored), claims)
 

@@ -58,10 +58,10 @@ class MemoryStore:
         return self._writes
 
     def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
-        with self._lock:
-            ids = sorted(id for id, decision in self._decisions.items() if decision.route == route and id > after)
-            pairs = [(self._decisions[id], self._outcomes.get(id, {})) for id in ids]
-        yield from pairs
+        yield from self._logged(route, after)
+
+    def newest(self, route: str) -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        yield from reversed(self._logged(route))
 
     def fit(self, route: str, version: str) -> Fit | None:
         return self._fits.get((route, version))
@@ -117,6 +117,11 @@ class MemoryStore:
 
     def close(self) -> None:
         pass
+
+    def _logged(self, route: str, after: str = "") -> list[tuple[Decision, Mapping[str, Outcome]]]:
+        with self._lock:
+            ids = sorted(id for id, decision in self._decisions.items() if decision.route == route and id > after)
+            return [(self._decisions[id], self._outcomes.get(id, {})) for id in ids]
 
     def _say(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -34,7 +34,7 @@ from router.stores import StoreError
 from router.stores import redis_values as values
 from router.stores.address import Address
 from router.stores.ledger import endless, too_wide
-from router.stores.rows import vector
+from router.stores.rows import fit_of, vector
 
 _SCHEMA = b"2"
 _PAGE = 1000  # values that are read or deleted at a time, so that others get their turn
@@ -92,7 +92,7 @@ class RedisStore:
         return [claim == ord("1") for claim in told[0]]
 
     def find(self, ids: Iterable[str]) -> dict[str, Decision]:
-        return {id: values.read_decision(value) for id, value in self._values("decisions", names=set(ids))}
+        return {id: values.read_decision(id, value) for id, value in self._values("decisions", names=set(ids))}
 
     def outcomes(self, ids: Iterable[str]) -> dict[str, dict[str, Outcome]]:
         return {id: values.read_outcomes(id, value) for id, value in self._values("outcomes", names=set(ids))}
@@ -105,20 +105,21 @@ class RedisStore:
         return int(self._ask("GET", self._key("version")) or 0)
 
     def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
-        for page in self._pages(route, after):
-            outcomes = self.outcomes(made.id for made in page)
-            for made in page:
-                yield made, outcomes.get(made.id, {})
+        return self._joined(self._pages(lambda at: self._after("log", route, at, _PAGE), after))
+
+    def newest(self, route: str) -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        return self._joined(self._pages(lambda at: self._before("log", route, at, _PAGE)))
 
     def fit(self, route: str, version: str) -> Fit | None:
         for _, value in self._values("fits", route, names=[version]):
-            ((_, settings),) = self._values("settings", names=[values.digest_of_settings(value)])
-            return values.read_fit(route, version, value, settings)
+            digest, *numbers = values.read_fit(route, version, value)
+            ((_, settings),) = self._values("settings", names=[digest])
+            return fit_of(route, version, settings.decode(), *numbers)
         return None
 
     def events(self, route: str, *, after: str = "") -> list[Event]:
         ids = self._after("event-order", route, after, -1)
-        return [values.read_event(value) for _, value in self._values("events", route, names=ids)]
+        return [values.read_event(id, value) for id, value in self._values("events", route, names=ids)]
 
     def documents(self, kind: str, *, after: int = 0) -> dict[str, Document]:
         # In the order of their stamps, all of one stamp together: what is written meanwhile comes later, and is met.
@@ -150,7 +151,7 @@ class RedisStore:
         for name in ("log", "uses", "fits"):
             keys.place(name, route)
         gone = 0
-        for page in self._pages(route, ""):
+        for page in self._pages(lambda at: self._after("log", route, at, _PAGE)):
             these = enumerate(page[: limit - gone], gone)
             old = [made for _, made in takewhile(lambda each: each[0] < beyond or each[1].time < before, these)]
             self._run(self._forget, keys, route, *values.forget_request(old, keep))
@@ -194,16 +195,28 @@ class RedisStore:
                 "translated."
             )
 
-    def _pages(self, route: str, after: str) -> Iterator[list[Decision]]:
-        while ids := self._after("log", route, after, _PAGE):
+    def _joined(self, pages: Iterable[list[Decision]]) -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        for page in pages:
+            outcomes = self.outcomes(made.id for made in page)
+            for made in page:
+                yield made, outcomes.get(made.id, {})
+
+    def _pages(self, beyond: Callable[[str], list[str]], at: str = "") -> Iterator[list[Decision]]:
+        while ids := beyond(at):
             # Without those that were forgotten a moment ago.
-            yield [values.read_decision(value) for _, value in self._values("decisions", names=ids)]
-            after = ids[-1]
+            yield [values.read_decision(id, value) for id, value in self._values("decisions", names=ids)]
+            at = ids[-1]
 
     def _after(self, name: str, route: str, after: str, count: int) -> list[str]:
         """Up to `count` of the ids in their order, from the one after `after`; -1 for all."""
         start = b"(" + after.encode(errors="surrogatepass") if after else b"-"
         ids = self._ask("ZRANGEBYLEX", self._key(name, route), start, b"+", "LIMIT", 0, count)
+        return [id.decode() for id in ids]
+
+    def _before(self, name: str, route: str, before: str, count: int) -> list[str]:
+        """The same from the newest on, or from the one before `before`."""
+        end = b"(" + before.encode() if before else b"+"
+        ids = self._ask("ZREVRANGEBYLEX", self._key(name, route), end, b"-", "LIMIT", 0, count)
         return [id.decode() for id in ids]
 
     def _values(self, *key: str, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -223,13 +236,13 @@ class RedisStore:
             return self._run(script, keys, f"{self._calls:016d}", *request)
 
     def _run(self, script: Script, keys: values.Keys, *arguments: str | bytes) -> Any:
-        return self._try(lambda: script(keys=list(keys), args=arguments))
+        return self._try(lambda: script(keys=list(keys), args=arguments), writes=True)
 
     def _ask(self, command: str, *arguments: bytes | str | float) -> Any:
         return self._try(lambda: self._redis.execute_command(command, *arguments))  # type: ignore[no-untyped-call]
 
-    def _try(self, call: Callable[[], Any]) -> Any:
-        with self._explained():
+    def _try(self, call: Callable[[], Any], *, writes: bool = False) -> Any:
+        with self._explained(writes=writes):
             if self._closed:
                 raise StoreError(f"The store {self._address} is closed.")
             try:
@@ -238,19 +251,24 @@ class RedisStore:
                 return call()  # over a new connection
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, *, writes: bool = False) -> Iterator[None]:
         """Every refusal of Redis, and text that is not Unicode, becomes a StoreError that names the address."""
         try:
             yield
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise StoreError(
-                f"The store {self._address} does not answer: {error}. If something was written, it may have happened; "
-                "sent again, nothing counts twice."
-            ) from error
+            why = f"The store {self._address} does not answer: {_sentence(error)}"
+            if writes:
+                why += " What was to be written may be there; sent again, nothing counts twice."
+            raise StoreError(why) from error
         except (redis.RedisError, UnicodeEncodeError) as error:
             if isinstance(error, redis.ReadOnlyError):  # of a master that no longer is one: find the new one
                 self._redis.connection_pool.disconnect()
-            raise StoreError(f"The store {self._address} cannot answer: {error}. Nothing has happened.") from error
+            why = f"The store {self._address} cannot answer: {_sentence(error)} Nothing has happened."
+            raise StoreError(why) from error
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).rstrip('.')}."
 
 
 def _is_unicode(text: str) -> bool:

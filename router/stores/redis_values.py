@@ -13,9 +13,9 @@ from hashlib import blake2b
 import msgspec
 
 from router.call import Add, Batch, Decision, Document, Event, Fit, Outcome
-from router.stores import DECISIONS
+from router.stores import DECISIONS, Malformed
 from router.stores.ledger import Key
-from router.stores.rows import blob, decision_of, decision_row, event_of, event_row, vector
+from router.stores.rows import Row, blob, decision_of, decision_row, event_of, event_row
 
 # A NumPy number is a float as well.
 pack = msgspec.msgpack.Encoder(enc_hook=float).encode
@@ -58,7 +58,10 @@ class Commit:
             "kinds": [self._kind(*kind) for kind in self._kinds],
             "adds": self._adds(batch.adds),
             "credits": [
-                (one.decision, one.name, one.value, one.time, self._adds(credit.adds), credit.replaces)
+                (
+                    *(one.decision, one.name, one.value, one.time, self._adds(credit.adds), credit.replaces),
+                    *(credit.given or (None, None)),
+                )
                 for credit in batch.credits
                 for one in (credit.outcome,)
             ],
@@ -125,20 +128,26 @@ def forget_request(decisions: Iterable[Decision], keep: Collection[str]) -> tupl
     return pack([(decision.id, decision.policy_version) for decision in decisions]), pack(list(keep))
 
 
-def read_decision(value: bytes) -> Decision:
+def read_decision(id: str, value: bytes) -> Decision:
     """What is kept of a decision."""
-    return decision_of(unpack(value))
+    row = _row(f"decision {id!r}", value)
+    if row[:1] != [id]:
+        raise Malformed(f"decision {id!r}", "what is kept there is another one")
+    return decision_of(row)
 
 
 def read_outcomes(decision: str, value: bytes) -> dict[str, Outcome]:
     """What is known of a decision, by name: end to end the length of a name, the name, its value and its time."""
     outcomes = {}
     at = 0
-    while at < len(value):
-        (length,) = struct.unpack_from("<I", value, at)
-        name = value[at + 4 : at + 4 + length].decode()
-        outcomes[name] = Outcome(decision, name, *struct.unpack_from("<dd", value, at + 4 + length))
-        at += 20 + length
+    try:
+        while at < len(value):
+            (length,) = struct.unpack_from("<I", value, at)
+            name = value[at + 4 : at + 4 + length].decode()
+            outcomes[name] = Outcome(decision, name, *struct.unpack_from("<dd", value, at + 4 + length))
+            at += 20 + length
+    except (struct.error, UnicodeDecodeError):
+        raise Malformed(f"what became of decision {decision!r}", f"it cannot be read from byte {at} on") from None
     return outcomes
 
 
@@ -147,24 +156,27 @@ def read_sum(field: bytes) -> tuple[str, str]:
     return msgspec.json.decode(field, type=tuple[str, str])
 
 
-def digest_of_settings(fit: bytes) -> str:
-    """Under which name the settings of a fit are kept."""
-    digest: str = unpack(fit)[0]
-    return digest
+def read_fit(route: str, version: str, value: bytes) -> Row:
+    """What is kept of a fit: under which name its settings are, how many arms there were, the sums and the time."""
+    return _row(f"version {version!r} of route {route!r}", value)
 
 
-def read_fit(route: str, version: str, value: bytes, settings: bytes) -> Fit:
-    """What is kept of a fit, and its settings."""
-    _, arms, sums, time = unpack(value)
-    return Fit(route, version, settings.decode(), vector(sums).reshape(arms, -1), time)
-
-
-def read_event(value: bytes) -> Event:
+def read_event(id: str, value: bytes) -> Event:
     """What is kept of an event."""
-    return event_of(unpack(value))
+    return event_of(_row(f"event {id!r}", value))
 
 
 def read_document(value: bytes) -> Document:
     """A stamp, and the body behind it."""
     (stamp,) = struct.unpack_from("<d", value)
     return Document(int(stamp), value[8:])
+
+
+def _row(what: str, value: bytes) -> Row:
+    try:
+        row = unpack(value)
+    except ValueError:
+        row = None
+    if not isinstance(row, list):
+        raise Malformed(what, "it is no MessagePack of a row")
+    return row

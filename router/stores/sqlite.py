@@ -27,42 +27,24 @@ from typing import Any
 
 from router.call import Batch, Decision, Document, Event, Fit, Outcome, Vector
 from router.stores import StoreError
+from router.stores import statements as sql
 from router.stores.ledger import Entry, Key, Named, settle
-from router.stores.rows import blob, decision_of, decision_row, event_of, event_row, outcome_row, vector
+from router.stores.rows import (
+    blob,
+    decision_of,
+    decision_row,
+    event_of,
+    event_row,
+    fit_of,
+    outcome_of,
+    outcome_row,
+    vector,
+)
 from router.stores.tables import APPLICATION, SCHEMA, TABLES
 
 _WIDTH = 15  # columns of decisions
 _PAGE = 1000  # decisions that log() reads at a time
 _ROWS = 256  # rows that one INSERT takes at most
-
-# A list of ids travels as one JSON text: one statement for any number of them.
-_AMONG = "IN (SELECT value FROM json_each(?))"
-_KNOWN = f"SELECT json_group_array(id) FROM decisions WHERE id {_AMONG}"  # noqa: S608  # ours, as all of these
-_NAMED = f"SELECT json_group_array(json_array(decision, name)) FROM outcomes WHERE decision {_AMONG}"  # noqa: S608
-_FIND = f"SELECT * FROM decisions WHERE id {_AMONG}"  # noqa: S608
-_OUTCOMES = f"SELECT * FROM outcomes WHERE decision {_AMONG} ORDER BY decision, name"  # noqa: S608
-_LOG = """
-    SELECT d.*, o.* FROM (SELECT * FROM decisions WHERE route = ? AND id > ? ORDER BY id LIMIT ?) d
-    LEFT JOIN outcomes o ON o.decision = d.id ORDER BY d.id, o.name
-"""
-_CORRECT = "ON CONFLICT (decision, name) DO UPDATE SET value = excluded.value, time = excluded.time"
-_ADD = "INSERT INTO sums VALUES (?, ?, ?, ?) ON CONFLICT (route, layout, arm) DO UPDATE SET row = excluded.row"
-_USE = "INSERT INTO versions VALUES (?, ?, ?) ON CONFLICT (route, version) DO UPDATE SET uses = uses + excluded.uses"
-_FIT = """
-    INSERT INTO fits SELECT ?, ?, id, ?, ?, ? FROM settings WHERE text = ?
-    ON CONFLICT (route, version) DO NOTHING
-"""
-_STAYS = """
-    SELECT min(id) FROM (SELECT id, time FROM decisions WHERE route = ? ORDER BY id LIMIT ? OFFSET ?) WHERE time >= ?
-"""
-_GONE = """
-    SELECT max(id), count(*) FROM (SELECT id FROM decisions WHERE route = :route ORDER BY id LIMIT :limit)
-    WHERE :stays IS NULL OR id < :stays
-"""
-_OLD = "FROM decisions WHERE route = ? AND id <= ?"
-_DROP = f"DELETE FROM sums WHERE route = ? AND layout {_AMONG}"  # noqa: S608
-_PUT = "ON CONFLICT (kind, key) DO UPDATE SET stamp = excluded.stamp, body = excluded.body"
-_ADDED = "INSERT INTO writers VALUES (?, ?) ON CONFLICT (writer) DO UPDATE SET number = max(number, excluded.number)"
 
 
 class SQLiteStore:
@@ -102,12 +84,12 @@ class SQLiteStore:
 
     def find(self, ids: Iterable[str]) -> dict[str, Decision]:
         wanted = set(ids)
-        return {row[0]: decision_of(row) for row in self._read(_FIND, _ids(wanted)) if row[0] in wanted}
+        return {row[0]: decision_of(row) for row in self._read(sql.FIND, _ids(wanted)) if row[0] in wanted}
 
     def outcomes(self, ids: Iterable[str]) -> dict[str, dict[str, Outcome]]:
         wanted = set(ids)
-        rows = groupby(self._read(_OUTCOMES, _ids(wanted)), itemgetter(0))
-        return {id: {row[1]: Outcome(*row) for row in group} for id, group in rows if id in wanted}
+        rows = groupby(self._read(sql.OUTCOMES, _ids(wanted)), itemgetter(0))
+        return {id: {row[1]: outcome_of(row) for row in group} for id, group in rows if id in wanted}
 
     def sums(self, route: str) -> Mapping[tuple[str, str], Vector]:
         rows = self._read("SELECT layout, arm, row FROM sums WHERE route = ?", (route,))
@@ -119,18 +101,15 @@ class SQLiteStore:
         return (self._commits << 32) + int(others)
 
     def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
-        # Page by page, so that nobody waits for whoever reads a long log; what is committed meanwhile may be seen.
-        while page := self._read(_LOG, (route, after, _PAGE)):
-            for _, group in groupby(page, itemgetter(0)):
-                rows = list(group)
-                known = {row[_WIDTH + 1]: Outcome(*row[_WIDTH:]) for row in rows if row[_WIDTH] is not None}
-                yield decision_of(rows[0][:_WIDTH]), known
-            after = page[-1][0]
+        return self._walk(sql.LOG, route, after)
+
+    def newest(self, route: str) -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        return self._walk(sql.NEWEST, route, sql.END)
 
     def fit(self, route: str, version: str) -> Fit | None:
         query = "SELECT text, arms, sums, time FROM fits JOIN settings ON id = settings WHERE route = ? AND version = ?"
         for text, arms, sums, time in self._read(query, (route, version)):
-            return Fit(route, version, text, vector(sums).reshape(arms, -1), time)
+            return fit_of(route, version, text, arms, sums, time)
         return None
 
     def events(self, route: str, *, after: str = "") -> list[Event]:
@@ -151,7 +130,7 @@ class SQLiteStore:
             if expected is not None and any(self._stamp(kind, key) != expected for key in bodies):
                 return False
             ((stamp,),) = db.execute("SELECT coalesce(max(stamp), 0) + 1 FROM documents WHERE kind = ?", (kind,))
-            _insert(db, "documents", [(kind, key, stamp, body) for key, body in bodies.items()], _PUT)
+            _insert(db, "documents", [(kind, key, stamp, body) for key, body in bodies.items()], sql.PUT)
             self._say(events)
         return True
 
@@ -161,15 +140,15 @@ class SQLiteStore:
         with self._transaction() as db:
             ((count,),) = db.execute("SELECT coalesce(sum(uses), 0) FROM versions WHERE route = ?", (route,))
             beyond = 0 if most is None else min(max(count - most, 0), limit)
-            ((stays,),) = db.execute(_STAYS, (route, limit - beyond, beyond, before))
-            ((last, gone),) = db.execute(_GONE, {"route": route, "limit": limit, "stays": stays})
+            ((stays,),) = db.execute(sql.STAYS, (route, limit - beyond, beyond, before))
+            ((last, gone),) = db.execute(sql.GONE, {"route": route, "limit": limit, "stays": stays})
             if gone:
                 self._forget(route, last, keep)
         return int(gone)
 
     def drop(self, route: str, layouts: Collection[str]) -> None:
         with self._transaction() as db:
-            db.execute(_DROP, (route, *_ids(layouts)))
+            db.execute(sql.DROP, (route, *_ids(layouts)))
 
     def close(self) -> None:
         with self._lock, self._explained():
@@ -205,16 +184,16 @@ class SQLiteStore:
         ((newest,),) = self._db.execute("SELECT coalesce(max(id), '') FROM decisions")
         if not (old := [id for id in ids if id <= newest]):
             return set()
-        ((known,),) = self._db.execute(_KNOWN, _ids(old))
+        ((known,),) = self._db.execute(sql.KNOWN, _ids(old))
         return set(json.loads(known))
 
     def _values(self, batch: Batch) -> dict[Named, float]:
-        """The outcomes of the decisions that credits name: only those that may be corrected need their values."""
+        """The outcomes of the decisions that credits name: only those that credits compare need their values."""
         credited = _ids(credit.outcome.decision for credit in batch.credits)
-        corrected = _ids(credit.outcome.decision for credit in batch.credits if credit.replaces is not None)
-        ((named,),) = self._db.execute(_NAMED, credited)
+        compared = _ids(each.outcome.decision for each in batch.credits if (each.replaces, each.given) != (None, None))
+        ((named,),) = self._db.execute(sql.NAMED, credited)
         there = dict.fromkeys(map(tuple, json.loads(named)), math.nan)
-        return there | {(id, name): value for id, name, value, _ in self._db.execute(_OUTCOMES, corrected)}
+        return there | {(id, name): value for id, name, value, _ in self._db.execute(sql.OUTCOMES, compared)}
 
     def _stored(self, key: Key) -> Vector | None:
         row = self._db.execute("SELECT row FROM sums WHERE route = ? AND layout = ? AND arm = ?", key).fetchone()
@@ -232,15 +211,24 @@ class SQLiteStore:
     def _write(self, batch: Batch, entry: Entry) -> None:
         db, decisions = self._db, entry.decisions.values()
         _insert(db, "decisions", [decision_row(decision) for decision in decisions])
-        _insert(db, "outcomes", [outcome_row(outcome) for outcome in entry.outcomes.values()], _CORRECT)
-        db.executemany(_ADD, ((*key, blob(total)) for key, total in entry.sums.items()))
+        _insert(db, "outcomes", [outcome_row(outcome) for outcome in entry.outcomes.values()], sql.CORRECT)
+        db.executemany(sql.ADD, ((*key, blob(total)) for key, total in entry.sums.items()))
         uses = Counter((decision.route, decision.policy_version) for decision in decisions)
-        db.executemany(_USE, ((*version, n) for version, n in uses.items()))
+        db.executemany(sql.USE, ((*version, n) for version, n in uses.items()))
         for fit in batch.fits:
             db.execute("INSERT INTO settings (text) VALUES (?) ON CONFLICT (text) DO NOTHING", (fit.settings,))
-            db.execute(_FIT, (fit.route, fit.version, len(fit.sums), blob(fit.sums), fit.time, fit.settings))
+            db.execute(sql.FIT, (fit.route, fit.version, len(fit.sums), blob(fit.sums), fit.time, fit.settings))
         if batch.writer and batch.adds:
-            db.execute(_ADDED, (batch.writer, batch.number))
+            db.execute(sql.ADDED, (batch.writer, batch.number))
+
+    def _walk(self, query: str, route: str, at: str | bytes) -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        # Page by page, so that nobody waits for whoever reads a long log; what is committed meanwhile may be seen.
+        while page := self._read(query, (route, at, _PAGE)):
+            for _, group in groupby(page, itemgetter(0)):
+                rows = list(group)
+                known = {row[_WIDTH + 1]: outcome_of(row[_WIDTH:]) for row in rows if row[_WIDTH] is not None}
+                yield decision_of(rows[0][:_WIDTH]), known
+            at = page[-1][0]
 
     def _say(self, events: Iterable[Event]) -> None:
         _insert(self._db, "events", [event_row(event) for event in events], "ON CONFLICT (id) DO NOTHING")
@@ -248,9 +236,9 @@ class SQLiteStore:
     def _forget(self, route: str, last: str, keep: Collection[str]) -> None:
         """Deletes the decisions up to `last`, and what nothing else names."""
         db, these = self._db, (route, last)
-        uses = db.execute(f"SELECT count(*), policy_version {_OLD} GROUP BY policy_version", these).fetchall()
-        db.execute(f"DELETE FROM outcomes WHERE decision IN (SELECT id {_OLD})", these)  # noqa: S608
-        db.execute(f"DELETE {_OLD}", these)
+        uses = db.execute(f"SELECT count(*), policy_version {sql.OLD} GROUP BY policy_version", these).fetchall()
+        db.execute(f"DELETE FROM outcomes WHERE decision IN (SELECT id {sql.OLD})", these)  # noqa: S608
+        db.execute(f"DELETE {sql.OLD}", these)
         ((latest,),) = db.execute("SELECT max(rowid) FROM fits WHERE route = ?", (route,))
         for n, version in uses:
             name = route, version

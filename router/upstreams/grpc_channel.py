@@ -10,11 +10,10 @@ import grpc.aio
 
 from protos.errors import Code
 from protos.grpc import MAX_MESSAGE
-from router.config.arm import Trust
+from router.trust import Trust, grpc_channel
 from router.upstreams.channel import Answer, Metadata, Refused
-from router.upstreams.secure import grpc_credentials
 
-_OPTIONS = [
+_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     # A restarted upstream is found again in seconds, not after grpc's two minutes.
@@ -35,13 +34,7 @@ class GrpcChannel:
     def __init__(self, target: str, trust: Trust | None = None) -> None:
         """`target` is "HOST:PORT"; without `trust` the connection is plain."""
         self.target = target
-        options: list[tuple[str, Any]] = list(_OPTIONS)
-        if trust is None:
-            self._channel = grpc.aio.insecure_channel(target, options=options)
-        else:
-            if trust.server_name:
-                options.append(("grpc.ssl_target_name_override", trust.server_name))
-            self._channel = grpc.aio.secure_channel(target, grpc_credentials(trust), options=options)
+        self._channel = grpc_channel(grpc.aio, target, trust, _OPTIONS)
         self._methods: dict[str, Any] = {}
 
     @property

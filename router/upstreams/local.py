@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from protos.errors import Code, NotFound, UpstreamError
+from protos.errors import Code, FailedPrecondition, NotFound, UpstreamError
 from protos.messages import ModelMetadataResponse
 from router.call import Call, Reply
+from router.errors import listed
 from runtime import scrapes
 from runtime.engine import Engine
 from runtime.metrics import Metrics
@@ -18,18 +20,34 @@ GREATEST = scrapes.GREATEST
 """What of the models' metrics is not added up where several processes count."""
 
 
+def check_model(folder: Path, model: str, version: str) -> None:
+    """Raises a CallError unless a folder of models has this one, in this version if one is given. Loads nothing."""
+    try:
+        found = Repository(folder).find(model)
+    except OSError as error:
+        raise FailedPrecondition(f"{folder} cannot be read: {error.strerror}") from None
+    if not found:
+        raise NotFound(f"there is no model {model!r} in {folder}")
+    if broken := [each.reason for each in found if each.settings is None]:
+        raise FailedPrecondition("; ".join(broken))
+    versions = {each.version for each in found}
+    if version and version not in versions:
+        there = listed(map(repr, versions - {""})) or "none"
+        raise NotFound(f"there is no version {version!r} of model {model!r} in {folder}; there are {there}")
+
+
 class Models:
     """A folder of models, served by an engine in this process."""
 
     def __init__(self, folder: Path, registry: CollectorRegistry) -> None:
+        self._folder = folder
         self._engine = Engine(Repository(folder), Metrics(registry))
 
     async def upstream(self, model: str, version: str) -> Local:
         """The upstream for a model, loaded and warm. Raises a CallError when it cannot be loaded."""
+        await asyncio.to_thread(check_model, self._folder, model, version)
         await self._engine.load(model)
-        local = Local(self._engine, model, version)
-        await local.metadata()  # an unknown version is refused here
-        return local
+        return Local(self._engine, model, version)
 
 
 class Local:

@@ -21,9 +21,10 @@ from protos.errors import (
 from protos.messages import ModelMetadataResponse
 from router.call import Call, Reply
 from router.config.arm import Arm
+from router.trust import tls_context
 from router.upstreams.hops import passed_on
 from router.upstreams.remote import DRAIN_SECONDS, READY_SECONDS
-from router.upstreams.secure import header_values, tls_context
+from router.upstreams.secure import header_values
 from router.upstreams.v2_json import body_of, error_of, metadata_of, response_of
 
 _UNUSED_SECONDS = 4.0  # that a connection is kept: most servers close theirs after five

@@ -1,36 +1,11 @@
-"""Whom we trust on the other side of a connection, and who we are to it. Files are read when this is called."""
+"""Headers whose values stand in files, because they are secret. These are read when this is called."""
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
-from typing import Any
-
-import grpc
 
 from protos.errors import FailedPrecondition
-from router.config.arm import File, Trust
-
-
-def tls_context(trust: Trust, protocol: str) -> ssl.SSLContext:
-    """For connections over which `protocol` is spoken, in ALPN's words. Raises FailedPrecondition."""
-    try:
-        context = ssl.create_default_context(cafile=trust.ca or None)
-        if trust.certificate:
-            context.load_cert_chain(trust.certificate, trust.key)
-    except (OSError, ssl.SSLError) as error:
-        raise FailedPrecondition(f"tls: its files cannot be used: {error}") from None
-    context.set_alpn_protocols([protocol])
-    return context
-
-
-def grpc_credentials(trust: Trust) -> Any:
-    """The same for grpcio. Raises FailedPrecondition."""
-    tls_context(trust, "h2")  # says what is wrong with the files, which grpcio does not
-    ca, key, certificate = (
-        Path(path).read_bytes() if path else None for path in (trust.ca, trust.key, trust.certificate)
-    )
-    return grpc.ssl_channel_credentials(ca, key, certificate)
+from router.config.arm import File
 
 
 def header_values(headers: dict[str, str | File]) -> list[tuple[str, str]]:

@@ -209,6 +209,68 @@ def test_units_that_were_drawn_for_once_and_came_back_are_no_reason_either():
     assert refused["together"] <= 3
 
 
+def seldom_log(seed, n=2500, units=None):
+    """In a tenth of the rows the log hardly draws the arm that the target is for: (log, target)."""
+    rng = np.random.default_rng(seed)
+    away = np.arange(n) % 10 == 0
+    p = np.where(away[:, np.newaxis], [0.998, 0.002], [0.02, 0.98])
+    arms = (rng.random(n) < p[:, 1]).astype(int)
+    log = Log(arms, rng.random(n), p[np.arange(n), arms], 2, units=units, drawn_from=p)
+    return log, np.tile([0.04, 0.96], (n, 1))
+
+
+def blamed(log, target):
+    found = evaluate(log, target)
+    return any("propensities are wrong" in sentence for sentence in (found.why, *found.overlap.warnings))
+
+
+def test_heavy_weights_that_were_not_drawn_are_chance_where_all_propensities_are_known():
+    """Of 250 rows whose weight could be 480, half the logs hold none: they average 0.9, and look sure of it."""
+    short = [seldom_log(seed) for seed in range(60)]
+    assert sum(blamed(replace(log, drawn_from=None), target) for log, target in short) > 20
+    assert sum(blamed(*each) for each in short) <= 1
+    long = [seldom_log(seed, n=20_000) for seed in range(40)]
+    assert sum(blamed(*each) for each in long) <= 1
+    assert all(blamed(replace(log, propensities=log.propensities / 1.3), target) for log, target in long)
+    found = [evaluate(*each).overlap for each in long]
+    errors, averages = [each.mean_weight_error for each in found], [each.mean_weight for each in found]
+    assert np.mean(errors) == pytest.approx(np.std(averages), rel=0.3)
+
+
+def test_what_was_too_improbable_for_a_short_log_is_no_answer_and_no_fault_of_the_propensities():
+    found = [evaluate(*seldom_log(seed)) for seed in range(30)]
+    short = [each for each in found if each.overlap.mean_weight < 0.92]
+    assert short
+    for each in short:
+        assert "too improbable for a log of this length." in each.why
+        assert "propensities are wrong" not in each.why
+
+
+def test_the_error_to_be_expected_is_that_of_the_propensities_row_by_row():
+    log, target = seldom_log(0)
+    expected = sum(
+        sum(t * t / p for t, p in zip(*row, strict=True)) - 1 for row in zip(target, log.drawn_from, strict=True)
+    )
+    assert evaluate(log, target).overlap.mean_weight_error == pytest.approx(math.sqrt(expected) / 2500)
+    units = np.arange(2500) % 500
+    together = sum(
+        sum(math.sqrt(sum(target[i] ** 2 / log.drawn_from[i]) - 1) for i in np.flatnonzero(units == unit)) ** 2
+        for unit in range(500)
+    )
+    known = evaluate(replace(log, units=units), target).overlap
+    assert known.mean_weight_error == pytest.approx(math.sqrt(together) / 2500)
+
+
+def test_a_row_that_was_all_but_impossible_hides_nothing():
+    """One weight of a million would excuse all others; the log could never have held it."""
+    log = uniform_log(drawn_from=np.full((1000, 4), 0.25))
+    p = log.drawn_from.copy()
+    p[17] = [1e-12 if k != log.arms[17] else 1.0 for k in range(4)]
+    known = replace(log, propensities=log.propensities / 1.04, drawn_from=p)
+    assert evaluate(known, np.full((1000, 4), 0.25)).overlap.mean_weight_error < 0.01
+    assert blamed(known, np.full((1000, 4), 0.25))
+
+
 def test_slightly_wrong_propensities_are_worth_a_warning():
     log = uniform_log()
     found = evaluate(replace(log, propensities=log.propensities / 1.04), np.full((1000, 4), 0.25))
@@ -380,6 +442,8 @@ GOOD: dict[str, Any] = {
         ("allowed", np.ones((3, 3)), r"^allowed: must be bool"),
         ("units", np.zeros(2, dtype=int), r"^units: must be int\[3\]"),
         ("units", np.zeros(3), r"^units: must be int\[3\], not float64\[3\]"),
+        ("drawn_from", np.ones((3, 2)), r"^drawn_from: must be float\[3, 3\]"),
+        ("drawn_from", np.array([[0, 1, 0], [0, 1, 0], [0, math.nan, 0]]), r"^drawn_from: row 2: "),
     ],
 )
 def test_a_log_that_cannot_be_is_refused(name, wrong, sentence):

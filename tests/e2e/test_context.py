@@ -16,7 +16,7 @@ from protos.tensors import add_inputs
 from protos.v2 import SERVICE as V2
 from router import Client
 from router.client import Earned
-from router.learning.maturity import GRACE_SECONDS
+from router.learning.credit import GRACE_SECONDS
 from router.wire import ARM, DECISION
 from tests import plain_http
 from tests.e2e.calls import GRPC_OPTIONS, refusal

@@ -324,7 +324,7 @@ def test_a_message_over_the_limit(address):
     assert code is Code.RESOURCE_EXHAUSTED
     assert str(MAX_MESSAGE) in sentence
     status, sentence = refused_rest(address, f"/v2/models/{ROUTE}/infer", body)
-    assert status == 429
+    assert status == 413
     assert str(MAX_MESSAGE) in sentence
 
 

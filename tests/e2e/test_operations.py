@@ -92,7 +92,7 @@ def test_reload_over_the_admin_port(reloaded):
         path = write({"second": {"arms": DOUBLE}, "first": {"arms": ARMS, "policy": {"kind": "thompson"}}})
         changed = plain_http.post(url).json()["changed"]
         assert changed[0] == 'routes.first.policy.kind: "split" -> "thompson"'
-        assert changed[-1].startswith("routes.second: nothing -> ")
+        assert changed[-1] == 'routes.second.arms.double.model: nothing -> "double"'
         after = client.describe("first")
         assert [arm.reward for arm in after.arms] == [arm.reward for arm in before.arms]
         assert "Thompson" in after.policy
@@ -230,6 +230,7 @@ def test_metrics_show_time_lag_and_errors(server):
         "process_cpu_seconds_total",
     ):
         assert f"\n{name}" in text, name
+    assert "_created" not in text, "of some counters and not of others"
     assert server.metric("croupier_store_errors_total") == 0
     assert server.metric("croupier_decisions_dropped_total") == 0
     until(lambda: server.metric("croupier_arm_probability", route="multiply") == pytest.approx(1.0))
@@ -291,6 +292,24 @@ def test_metrics_tell_that_the_store_is_away(models, tmp_path):
 # --------------------------------------------------------------------------------------------------------- drain
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_load_balancers_are_told_before_the_ports_close(models, tmp_path, workers):
+    """After SIGTERM it says that it is not ready and answers as ever, until its time is over: here, until SIGINT."""
+    settings = {"models": str(models), "drain_seconds": 100, "workers": workers}
+    config = write_config(tmp_path, {"first": {"arms": ARMS}}, **settings)
+    with Router(config) as router:
+        ready = f"http://{router.admin}/ready"
+        assert plain_http.get(ready).json()["draining"] is False
+        router.signal(signal.SIGTERM)
+        until(lambda: plain_http.get(ready).status_code == 503)
+        assert plain_http.get(ready).json()["draining"] is True
+        assert plain_http.get(f"http://{router.address}/v2/health/ready").status_code == 503
+        expect_answer(router.address, "first")
+        router.signal(signal.SIGINT)
+        assert router.wait() == 0
+        assert "Traceback" not in router.complained, router.complained
+
+
 def test_calls_in_flight_are_finished_and_kept(models, tmp_path):
     """After SIGTERM all that came before is answered, and every decision is in the log when the process has ended.
 
@@ -349,7 +368,7 @@ def test_the_request_log_has_a_line_a_request(models, tmp_path):
     assert [line["route"] for line in told] == ["first"] * 6
     assert [line["code"] for line in told] == ["OK"] * 5 + ["INVALID_ARGUMENT"]
     assert [(line["decision"], line["arm"]) for line in told[:5]] == [(each.decision, each.arm) for each in answers]
-    assert [float(line["propensity"]) for line in told[:5]] == [each.propensity for each in answers]
+    assert [line["propensity"] for line in told[:5]] == [each.propensity for each in answers]
     assert all(line["milliseconds"] > 0 and line["time"] > 0 for line in told)
     ours = {"time", "milliseconds", "decision", "propensity"}  # whose digits may be any
     assert all(line.keys() <= ours | {"route", "code", "arm"} for line in told)
@@ -367,12 +386,40 @@ def test_no_request_is_logged_unless_asked_for(server):
 # -------------------------------------------------------------------------------------------------------- report
 
 
+def test_an_arm_is_switched_off_from_the_command_line(models, tmp_path):
+    """Nobody is sent there once the command has ended, and the log says who did it and why."""
+    config = write_config(tmp_path / "router", {"first": {"arms": ARMS}}, models=str(models))
+
+    def croupier(*arguments):
+        with Process("router", *arguments, "--server", router.address, folder=tmp_path) as process:
+            status = process.wait()
+            return status, process.printed, process.complained
+
+    with Router(config) as router, Client(router.address) as client:
+        status, printed, _ = croupier("switch", "first", "double", "off", "--why", "prices are wrong", "--who", "Ada")
+        assert (status, printed.splitlines()[0]) == (0, "Out: double.")
+        assert {client.infer("first", {"x": ROWS}).arm for _ in range(50)} == {"triple"}
+        assert "frozen" in croupier("freeze", "first", "--why", "a holiday", "--who", "Ada")[1]
+        assert "frozen" not in croupier("thaw", "first", "--why", "it is over", "--who", "Ada")[1]
+        printed = croupier("switch", "first", "double", "on", "--why", "right again", "--who", "Ada")[1]
+        assert printed.startswith("No arm is out.")
+        assert {client.infer("first", {"x": ROWS}).arm for _ in range(50)} == {"double", "triple"}
+        assert [(each.kind, each.why) for each in client.events("first").events] == [
+            ("switched_off", "Ada: prices are wrong"),
+            ("frozen", "Ada: a holiday"),
+            ("switched_on", "Ada: it is over"),
+            ("switched_on", "Ada: right again"),
+        ]
+        status, _, complained = croupier("switch", "first", "nobody", "off", "--why", "a test")
+        assert (status, "no arm 'nobody'; there are: double, triple" in complained) == (1, True)
+
+
 def test_the_report_of_a_route(server, tmp_path, capsys):
     """For a person, on the command line; a question that has no answer ends with a sentence and status 1."""
     with Process("router", "report", "multiply", "--server", server.address, folder=tmp_path) as process:
         assert process.wait() == 0
         printed = process.printed
-    assert printed.startswith("multiply: Thompson(")
+    assert printed.startswith("multiply: thompson")
     assert [line.split()[0] for line in printed.splitlines()[4 : 4 + len(ARMS)]] == list(ARMS)
     assert main(["report", "nobody", "--server", server.address]) == 1
     told = f"{server.address} answered: unknown route 'nobody'; there are: multiply, product, split"

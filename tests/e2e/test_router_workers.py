@@ -3,7 +3,9 @@ so that it may meet any of them."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -127,6 +129,24 @@ def test_metrics_are_those_of_all(shared):
     until(lambda: shared.router.metric("croupier_arm_probability", route=ROUTE) == pytest.approx(1.0))
 
 
+def test_a_report_tells_how_long_arms_took_in_all_of_them(shared):
+    for _ in range(CONNECTIONS):
+        shared.earn()
+    counts: dict[str, dict[float, float]] = {arm: {} for arm in ARMS}
+    for line in shared.router.metrics_text().splitlines():
+        if found := re.match(r'croupier_request_seconds_bucket\{arm="(.+)",le="(.+)",route="shared"\} (.+)', line):
+            counts[found[1]][float(found[2])] = float(found[3])
+    assert sum(counts[arm][math.inf] for arm in ARMS) >= CONNECTIONS
+    at_most = {
+        arm: [next(edge for edge, count in known.items() if count >= q * n) for q in (0.5, 0.95, 0.99) if n]
+        for arm, known in counts.items()
+        for n in [known[math.inf]]
+    }
+    for _ in range(CONNECTIONS):
+        told = shared.get(f"/v1/routes/{ROUTE}/report")["arms"]
+        assert {arm["name"]: [each.get("at_most") for each in arm["latency"]] for arm in told} == at_most
+
+
 def test_readiness_says_how_many_there_are(shared):
     said = shared.ready()
     assert said["ready"]
@@ -142,7 +162,9 @@ def test_all_are_reloaded_or_none(shared):
     assert routes() == [[ROUTE]] * CONNECTIONS  # not before they are asked to
     answer = shared.reload().raise_for_status().json()
     assert routes() == [[ROUTE, "second"]] * CONNECTIONS
-    assert any(line.startswith("routes.second: ") for line in answer["changed"])
+    assert any(line.startswith("routes.second.arms.double") for line in answer["changed"])
+    (said,) = shared.get("/v1/routes/second/events")["events"]
+    assert (said["kind"], said["why"]) == ("reloaded", "; ".join(answer["changed"]))
 
     shared.write({**ROUTES, "third": {"arms": {"absent": {"model": "absent"}}}})
     refused = shared.reload()
@@ -155,6 +177,17 @@ def test_all_are_reloaded_or_none(shared):
     until(lambda: routes() == [[ROUTE, "second", "fourth"]] * CONNECTIONS)
     assert shared.router.metric("croupier_reloads_total", outcome="served") == 2
     assert shared.router.metric("croupier_reloads_total", outcome="refused") == 1
+
+
+def test_a_switch_holds_in_all_of_them_once_it_is_acknowledged(shared):
+    def switch(*, on):
+        told = {"arm": "double", "on": on, "why": "a test"}
+        ask("POST", f"http://{shared.router.address}/v1/routes/{ROUTE}/switch", json=told).raise_for_status()
+        described = [shared.get(f"/v1/routes/{ROUTE}") for _ in range(CONNECTIONS)]
+        return {arm["allowed"] for each in described for arm in each["arms"] if arm["name"] == "double"}
+
+    assert switch(on=False) == {False}
+    assert switch(on=True) == {True}
 
 
 def test_one_that_is_killed_is_replaced_and_nothing_that_it_acknowledged_is_lost(shared):

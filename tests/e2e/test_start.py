@@ -86,4 +86,5 @@ def test_a_port_that_is_taken(tmp_path, which):
             assert router.wait(seconds=10) == 1
             assert router.printed == ""
             assert "Traceback" not in router.complained
-            assert re.search(rf"^croupier: .*{address}", router.complained, re.MULTILINE), router.complained
+            said = rf"^croupier: {config}: {which}: {address} cannot be listened on: .*Address already in use"
+            assert re.search(said, router.complained, re.MULTILINE), router.complained

@@ -202,6 +202,9 @@ class FlakyStore:
     def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
         return self._answer().log(route, after=after)
 
+    def newest(self, route: str) -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
+        return self._answer().newest(route)
+
     def fit(self, route: str, version: str) -> Fit | None:
         return self._answer().fit(route, version)
 
@@ -282,7 +285,7 @@ def make_route(
 ) -> Route:
     """A route over fakes that has learnt nothing, published in `routes`; its guard keeps the time of `clock`."""
     prometheus = prometheus or Metrics(CollectorRegistry())
-    told = Settings(arms={arm: ArmSettings(model=arm) for arm in upstreams}, **settings)
+    told = Settings(**{"arms": {arm: ArmSettings(model=arm) for arm in upstreams}, **settings})
     policy = told.build_policy()
     nothing = np.zeros((len(upstreams), policy.width))
     fitted = policy.fit(nothing)
@@ -385,7 +388,8 @@ class FakeRouter:
             self.metrics.reloads.labels("refused").inc()
             raise
         self.metrics.reloads.labels("served").inc()
-        return changed
+        await self.table.write_down(changed, self.clock())
+        return [each.what for each in changed]
 
     async def scrape(self) -> bytes:
         return generate_latest(self.registry)

@@ -165,7 +165,9 @@ def test_a_broken_guardrail_rolls_back_at_any_step_without_waiting_for_it(state:
 
 def test_a_canary_that_earns_less_is_rolled_back_unless_it_is_within_the_margin():
     worse = sums_of(5_000, 10, rewards=2_000, earns=0.55)
-    assert advance(begun(), worse, 1.0)[0].outcome == "rolled_back"
+    state, said = advance(begun(), worse, 1.0)
+    assert state.outcome == "rolled_back"
+    assert said.why.startswith(f"The canary {TOLD.arm} is worse: the difference is ")
     allowed = msgspec.structs.replace(TOLD, margin=0.1, non_inferior=True)
     assert advance(at_the_last_step(), worse, 1000.0, allowed)[0].outcome == "promoted"
 

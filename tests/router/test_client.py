@@ -44,7 +44,7 @@ async def address(fake: FakeRouter) -> AsyncIterator[str]:
 
 async def test_the_library_is_the_package():
     assert package.Client is Client
-    assert set(package.__all__) == {"Answer", "AsyncClient", "Client", "Earned"}
+    assert set(package.__all__) == {"Answer", "AsyncClient", "Client", "Earned", "Trust"}
     with pytest.raises(AttributeError, match="no attribute 'Server'"):
         _ = package.Server
 

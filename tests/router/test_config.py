@@ -153,7 +153,10 @@ WRONG = {
     "a route that is nothing": ("routes: {r: }", "routes.r: Expected a mapping, got nothing"),
     "a route without arms": ("routes: {r: {sticky: true}}", "routes.r: .*required field `arms`"),
     "arms that are empty": ("routes: {r: {arms: {}}}", "routes.r.arms: at least one arm is needed"),
-    "an arm that is a name": ("routes: {r: {arms: {a: m}}}", "routes.r.arms.a: Expected a mapping, got a text"),
+    "an arm that is a name": (
+        "routes: {r: {arms: {a: m}}}",
+        "routes.r.arms.a: Expected a mapping, got a text; write {model: m}",
+    ),
     "an arm without model": ("routes: {r: {arms: {a: {target: 'h:1'}}}}", "routes.r.arms.a.model: must not be empty"),
     "an empty model": ("routes: {r: {arms: {a: {model: ''}}}}", "routes.r.arms.a.model: must not be empty"),
     "a target without port": (
@@ -181,7 +184,10 @@ WRONG = {
         "routes.r.metrics.pnl: .*unknown field `scale`",
     ),
     "a metric without unit": (SMALL + "    metrics: {pnl: {}}", "routes.r.metrics.pnl: .*required field `unit`"),
-    "a key given twice": (SMALL + "    sticky: true\n    sticky: false", "not YAML: the key 'sticky' is given twice"),
+    "a key given twice": (
+        SMALL + "    sticky: true\n    sticky: false",
+        r"not YAML: the key 'sticky' is given twice \(line 8, column 5\)$",
+    ),
     "a route given twice": ("routes: {r: {}, r: {}}", "not YAML: the key 'r' is given twice"),
     "a key that is a list": ("routes: {[a]: 1}", "not YAML: a key must be a plain text"),
     "a key that is a number": (SMALL + "7: 8", "7 is not a name: .*quoted if numeric"),
@@ -189,7 +195,14 @@ WRONG = {
         SMALL + "    policy: {kind: split, weights: {1: 1}}",
         "routes.r.policy.weights: 1 is not a name",
     ),
-    "a key that YAML takes for true": ("routes: {on: {}}", "routes: True is not a name: .*quoted if numeric"),
+    "a key that YAML takes for false": (
+        "routes: {no: {}}",
+        "routes: False is not a name: YAML reads a plain no, off and",
+    ),
+    "a key that YAML takes for true": (
+        "routes: {on: {}}",
+        "routes: True is not a name: YAML reads a plain yes, on and true so; put it in quotes",
+    ),
     "no policy's kind": (
         SMALL + "    policy: {kind: roulette}",
         "routes.r.policy.kind: .*'roulette'; there are .*thompson",
@@ -255,9 +268,18 @@ WRONG = {
     "nobody in flight": (SMALL + "    max_in_flight: 0", "routes.r.max_in_flight: must be above 0"),
     "a flush that never comes": (SMALL + "flush_seconds: .inf", "flush_seconds: must be above 0"),
     "a refresh at once": (SMALL + "refresh_seconds: 0", "refresh_seconds: must be above 0"),
+    "a process that never ends": (SMALL + "drain_seconds: .inf", "drain_seconds: must lie between 0 and 600, got inf"),
     "an address without port": (SMALL + "listen: localhost", "listen: expected HOST:PORT, got 'localhost'"),
     "an address that is a port": (SMALL + "admin: ':8082'", "admin: expected HOST:PORT"),
     "a missing folder of models": (SMALL + "models: nowhere", "models: .*nowhere is not a folder"),
+    "a number that nothing can hold": (
+        SMALL + f"    guard: 1{'0' * 400}",
+        "routes.r.guard: Expected a mapping, got a whole number",
+    ),
+    "models that no folder can be": (
+        SMALL + f"models: {'m' * 300}",
+        "models: .*mmm cannot be read: File name too long",
+    ),
     "models that are a file": (SMALL + "models: routes.yaml", "models: .*routes.yaml is not a folder"),
     "an arm that needs models": (
         "routes: {r: {arms: {a: {model: m}}}}",
@@ -276,10 +298,10 @@ WRONG = {
         SMALL + "workers: 2\nstore: 'memory:'",
         "store: several workers need one that they share, sqlite: or redis:, and not memory:",
     ),
-    "what is not YAML": ("routes: [", "not YAML: "),
+    "what is not YAML": ("routes: [", r"not YAML: while parsing a flow node: expected .* \(line 1, column 10\)$"),
     "YAML that makes objects": ("routes: !!python/object:os.system {}", "not YAML: "),
     "YAML that goes round": ("&a {a: *a}", "not YAML: .*recursive"),
-    "what is not text": ("routes: \x07", "not YAML: "),
+    "what is not text": ("a: b\nroutes: \x07", r"not YAML: special characters are not allowed: '\\x07' \(line 2\)$"),
 }
 
 

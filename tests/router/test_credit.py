@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from bandits.anytime import difference
 from protos.errors import Code
-from router.call import REWARD, TRUTH, Batch, Decision, Feedback
+from router.call import HELD, REWARD, TRUTH, Batch, Decision, Feedback
 from router.config import Arm, EpsilonGreedyPolicy, Failover, Metric, Reward, SplitPolicy, ThompsonPolicy
 from router.config import Route as Settings
 from router.config.reward import BrierScore, PnlScore
@@ -107,6 +107,7 @@ def test_a_correction_takes_back_what_the_old_value_added():
     before = sums(store)
     (same,) = tell(store, route, said)
     assert isinstance(same, AlreadyRewarded)
+    assert str(same).endswith("all this is known; with these very values, which count once")
     assert sums(store) == before
     (corrected,) = tell(store, route, Feedback(decision.id, NOW + 1, 0.75, {"pnl": 4.0}))
     assert (corrected.names, corrected.rewarded) == ((REWARD,), False)
@@ -346,8 +347,8 @@ def test_a_row_that_is_not_finite_fails_alone(monkeypatch: pytest.MonkeyPatch):
     decisions = decided(store, route, 2)
     plain = Crediting.credits
 
-    def spoilt(self: Crediting, decision: Decision, feedback: Feedback, known: Any) -> Any:
-        credits = plain(self, decision, feedback, known)
+    def spoilt(self: Crediting, decision: Decision, feedback: Feedback, known: Any, **more: Any) -> Any:
+        credits = plain(self, decision, feedback, known, **more)
         if decision.id == decisions[0].id:
             credits[0].adds[0].row[0] = np.inf
         return credits
@@ -480,7 +481,7 @@ async def test_through_replicas_outages_corrections_and_defaults_the_sums_are_th
 
         again, crediting = MemoryStore(), Crediting(one.route)
         for decision, outcomes in one.store.log("credit"):
-            credits = [crediting._credit(decision, outcome) for outcome in outcomes.values()]
+            credits = [crediting._credit(decision, outcome) for name, outcome in outcomes.items() if name != HELD]
             again.commit(Batch([decision], credits))
         assert {each.id for each, _ in again.log("credit")} == ids
         for key, row in one.store.sums("credit").items():

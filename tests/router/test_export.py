@@ -7,14 +7,20 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow.parquet
 import pytest
 
 from protos.errors import FailedPrecondition
-from router.call import REWARD, TRUTH, Batch, Credit, Decision, Outcome
-from router.export import Kind, export, first_id, whole_file
-from router.ids import DecisionIds
+from router.__main__ import main
+from router.call import REWARD, TRUTH, Batch, Credit, Decision, Fit, Outcome
+from router.config import Arm, Metric
+from router.config import Route as Settings
+from router.config.context import Feature
+from router.export import Kind, bound, export, metrics_of, whole_file
+from router.ids import DecisionIds, first_id
+from router.learning.settings_json import settings_json
 from router.stores import Store, StoreError
 from router.stores.memory import MemoryStore
 from router.stores.sqlite import SQLiteStore
@@ -37,14 +43,24 @@ RICH = Decision(
     prediction=0.1 + 0.2,
 )
 NOTHING = dict.fromkeys(("probabilities", "allowed", "context", "proposed", "prediction", "reward", "truth", "others"))
+NOTHING |= {"arms": None, "context_names": None}
 ROWS = [
     {"decision": "d1", "time": 1.5, "unit": "", "arm": "a", "propensity": 0.75, "rule": "", "failed": []}
     | {"policy_version": "v1", "upstream": "", "metric_profit": None, "reported": None, **NOTHING},
     {"decision": "d2", "time": 2.5, "unit": "u1", "arm": "é", "propensity": 0.25, "probabilities": [0.75, 0.25, 0.0]}
     | {"allowed": [0, 2], "rule": "calm", "failed": ["b"], "policy_version": "v2", "context": [0.1, -0.0]}
+    | {"arms": ["a", "b", "e"], "context_names": ["volatility", "age"]}
     | {"proposed": [0.0, 1.0, 0.0], "prediction": 0.1 + 0.2, "reward": 0.5, "truth": 1.0, "metric_profit": -7.5}
     | {"upstream": "", "others": '{"cost":3.0}', "reported": 9.0},
 ]
+
+
+def fit(version: str, *arms: str) -> Fit:
+    context = {name: Feature(parameter=name) for name in ("volatility", "age")}
+    settings = Settings(
+        arms={arm: Arm(model=arm) for arm in arms}, context=context, metrics={"pnl": Metric(unit="GBP")}
+    )
+    return Fit("credit", version, settings_json(settings), np.zeros((len(arms), 3)), 1.0)
 
 
 @pytest.fixture
@@ -52,7 +68,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
     outcomes = [(REWARD, 0.5, 3.0), (TRUTH, 1.0, 9.0), ("profit", -7.5, 4.0), ("cost", 3.0, 5.0)]
     credits = [Credit(Outcome("d2", *outcome)) for outcome in outcomes]
     with closing(SQLiteStore(str(tmp_path / "croupier.db"))) as store:
-        store.commit(Batch([RICH, PLAIN, Decision("d3", "other", "a", 1.0, 3.5, "v3")], credits))
+        decisions = [RICH, PLAIN, Decision("d3", "other", "a", 1.0, 3.5, "v3")]
+        store.commit(Batch(decisions, credits, fits=[fit("v1", "a", "b"), fit("v2", "a", "b", "e")]))
         yield store
 
 
@@ -120,6 +137,65 @@ def test_more_arms_than_an_integer_has_bits_may_be_allowed():
     store = MemoryStore()
     store.commit(Batch([Decision("d1", "credit", "a", 1.0, 0.0, "v", allowed=1 << 100 | 2)]))
     assert [exported(store, kind)[0]["allowed"] for kind in ("jsonl", "parquet")] == [[1, 100], [1, 100]]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_numbers_have_the_names_of_then_also_after_arms_were_renamed(kind: Kind):
+    store = MemoryStore()
+    plain = msgspec.structs.replace(PLAIN, probabilities=(0.75, 0.25), context=(0.5, 30.0))
+    known = [msgspec.structs.replace(plain, id=f"d{n}", policy_version=f"v{n}") for n in range(3)]
+    store.commit(Batch(known, fits=[fit("v0", "a", "b"), fit("v1", "a", "c")]))
+    rows = exported(store, kind)
+    assert [row["arms"] for row in rows] == [["a", "b"], ["a", "c"], None], "v2 is forgotten"
+    assert [row["context_names"] for row in rows] == [["volatility", "age"]] * 2 + [None]
+
+
+def test_the_metrics_of_a_route_that_is_served_no_more_are_those_of_its_newest_decision(store: Store):
+    assert metrics_of(store, "credit", None) == ["pnl"]
+    served = Settings(arms={"a": Arm(model="a")}, metrics={"cost": Metric(unit="GBP")})
+    assert metrics_of(store, "credit", served) == ["cost"]
+    assert metrics_of(store, "other", None) == [], "what v3 was is not known"
+    assert metrics_of(store, "nobody", None) is None
+    assert metrics_of(store, "nobody", served) == ["cost"]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("2026-11-23", first_id(1795392000.0)),
+        ("2026-11-23T14:30", first_id(1795444200.0)),
+        ("2026-11-23T14:30:00+02:00", first_id(1795437000.0)),
+        ("019" + "a" * 29, "019" + "a" * 29),
+    ],
+)
+def test_a_bound_is_a_time_or_a_decision(text: str, meant: str):
+    assert bound(text) == meant
+
+
+@pytest.mark.parametrize("text", ["yesterday", "14:30", "2026-13-01", "d1"])
+def test_nothing_else_is_a_bound(text: str):
+    with pytest.raises(ValueError, match=r"isoformat|must be in"):
+        bound(text)
+
+
+def test_a_part_of_the_log_of_a_route_that_is_in_the_file_no_more_is_exported(
+    store: Store, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+):
+    path = tmp_path / "routes.yaml"
+    path.write_text("{routes: {new: {arms: {a: {target: host:1, model: m}}}}, store: 'sqlite:croupier.db'}")
+    ids = [first_id(1795392000.0 + 60 * n) + "0" * 20 for n in range(3)]
+    store.commit(Batch([msgspec.structs.replace(RICH, id=id) for id in ids]))
+
+    def told(*bounds: str) -> list[str]:
+        assert main(["export-log", str(path), "credit", *bounds]) == 0
+        lines = capfdbinary.readouterr().out.splitlines()
+        return [json.loads(line)["decision"] for line in lines]
+
+    assert told() == [*ids, "d1", "d2"]
+    assert told("--after", "2026-11-23T00:01", "--before", "2027-01-01") == ids[1:]
+    assert told("--after", ids[0], "--before", ids[2]) == [ids[1]]
+    assert main(["export-log", str(path), "credit", "--after", "noon"]) == 1
+    assert b"--after: 'noon' is neither a time" in capfdbinary.readouterr().err
 
 
 def test_without_the_package_it_is_said_what_to_install(store: Store, monkeypatch: pytest.MonkeyPatch):

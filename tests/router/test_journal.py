@@ -12,7 +12,7 @@ import pytest
 from protos.errors import Code, Fault, ResourceExhausted
 from router.call import REWARD, Add, Batch, Decision, Outcome
 from router.config import Metric, Reward, ThompsonPolicy
-from router.errors import AlreadyRewarded, BadReward, NotRecorded, UnknownDecision, UnknownRoute
+from router.errors import AlreadyRewarded, BadReward, NotRecorded, NotServed, UnknownDecision
 from router.learning import journal, outage
 from router.learning.credit import metric_layout
 from router.learning.fitting import policy_layout
@@ -257,8 +257,8 @@ async def test_a_reward_for_a_route_that_is_served_no_more_is_refused(open_store
         await settled(bench.learner)
         bench.routes.current = {"credit": bench.route}
         outcome = await bench.earn(decision)
-        assert isinstance(outcome, UnknownRoute)
-        assert "there are: credit" in outcome.message
+        assert isinstance(outcome, NotServed)
+        assert outcome.message.startswith("route 'other' of this decision is no longer served")
 
 
 async def test_a_reward_is_checked_by_the_settings_of_now(open_store: Open):

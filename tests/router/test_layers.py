@@ -83,7 +83,7 @@ async def test_a_line_says_where_a_request_went_and_how_it_ended():
         "code": "OK",
         "decision": "d1",
         "arm": "champion",
-        "propensity": "0.25",
+        "propensity": 0.25,
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from router.call import Decision
 from router.config import EpsilonGreedyPolicy, Guard, Reward, SplitPolicy, ThompsonPolicy
-from tests.router.bench import Open, p_of, running, until
+from tests.router.bench import Bench, Open, p_of, running, until
 from tests.router.fakes import (
     FakeClock,
     FakeUpstream,
@@ -188,6 +188,19 @@ async def test_a_route_whose_arms_are_all_switched_off_goes_on_learning():
         await settled(bench.learner)
         assert not bench.metric("croupier_store_errors_total")
         assert bench.metric("croupier_arm_probability", route="credit", arm="a") == 0.0
+
+
+async def test_a_fit_does_not_take_back_what_a_look_has_just_put_in_force():
+    bench = Bench(FlakyStore())
+    bench.serve(policy=ThompsonPolicy())
+    bench.switch("b", "off")
+    learner = bench.learner
+    both = asyncio.gather(learner.look(), learner._change(lambda: learner._fitter.refit(bench.routes.current)))
+    await asyncio.sleep(0)
+    learner._thread.submit(int).result()  # what they have asked of the thread is done, and they do not know it yet
+    await both
+    assert bench.route.allowed.tolist() == [True, False]
+    learner.close()
 
 
 async def test_the_lag_is_the_age_of_the_oldest_decision_that_waits():

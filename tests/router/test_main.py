@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,14 +13,17 @@ import pytest
 
 from protos.errors import Unavailable
 from router import check
-from router.__main__ import main
+from router.__main__ import main, welcome
 from router.call import Batch, Credit, Decision, Outcome
-from router.config import Arm
+from router.config import Arm, Config, Route
+from router.config import Client as Known
 from router.stores import open_store
 from router.upstreams import Upstream
 from router.upstreams.connections import Connections
+from tests.certificates import Authority
 from tests.router.fakes import FakeUpstream
 from tests.router.test_config import SMALL
+from tests.router.test_reference import model_at
 
 
 def test_a_right_configuration_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -59,11 +63,79 @@ def test_a_store_that_nothing_can_be_is_found_without_opening_it(tmp_path: Path,
         assert f"croupier: {path}: store: {said}" in capsys.readouterr().err
 
 
-LOCAL = "models: .\nroutes: {r: {arms: {a: {model: a}, b: {model: b}}}}\n"
+LOCAL = "models: models\nroutes: {r: {arms: {a: {model: a}, b: {model: b}}}}\n"
+
+
+def models_at(folder: Path) -> Path:
+    """A folder of models, as far as nobody loads them: `a`, and `b` in versions."""
+    for name in ("a", "b/1", "b/2"):
+        model_at(folder / "models" / name)
+    return folder / "models"
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_what_is_not_on_this_machine_is_told_by_check_as_by_serve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+):
+    """Before a store is opened or a port is bound; all of it at once."""
+    path, models = tmp_path / "routes.yaml", models_at(tmp_path)
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("router")
+    other, _ = authority.sign("other")
+    model_at(models / "c")
+    (models / "c" / "model-settings.json").write_text("{")
+    path.write_text(
+        f"""
+models: models
+tls: {{certificate: {certificate}, key: {other.with_suffix(".key")}}}
+admin_tls: {{certificate: {certificate}, key: {key}, client_ca: {key}}}
+routes:
+  r:
+    arms:
+      there: {{model: b, version: "2"}}
+      absent: {{model: nowhere}}
+      older: {{model: b, version: "3"}}
+      broken: {{model: c}}
+      both: {{ensemble: {{members: {{inside: 1}}, arms: {{inside: {{model: lost}}}}}}}}
+      trusting: {{model: m, target: "h:1", tls: {{ca: {key}}}}}
+"""
+    )
+    assert main([command, str(path)]) == 1
+    told = [line.removeprefix(f"croupier: {path}: ") for line in capsys.readouterr().err.splitlines()]
+    assert told[:3] == [
+        f"routes.r.arms.absent: there is no model 'nowhere' in {models}",
+        f"routes.r.arms.older: there is no version '3' of model 'b' in {models}; there are '1', '2'",
+        told[2],
+    ]
+    assert told[2].startswith(f"routes.r.arms.broken: {models / 'c' / 'model-settings.json'}: ")
+    assert told[3:] == [
+        f"routes.r.arms.both.ensemble.arms.inside: there is no model 'lost' in {models}",
+        f"routes.r.arms.trusting: tls.ca: {key} holds no certificate in PEM",
+        f"tls.key: {other.with_suffix('.key')} is the key of another certificate",
+        f"admin_tls.client_ca: {key} holds no certificate in PEM",
+    ]
+
+
+def test_a_log_to_begin_with_in_which_there_is_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "routes.yaml"
+    path.write_text(LOCAL.replace("r: {", "r: {warm_start: {route: nothere}, ") + "store: sqlite:log.db")
+    models_at(tmp_path)
+    said = f"croupier: {path}: routes.r.warm_start.route: the store has no decision of 'nothere'\n"
+    assert main(["check", str(path), "--connect"]) == 1
+    assert capsys.readouterr().err == said, "a store that is not there yet"
+    store = open_store(f"sqlite:{tmp_path / 'log.db'}")
+    try:
+        assert main(["check", str(path), "--connect"]) == 1
+        assert capsys.readouterr().err == said
+        store.commit(Batch([Decision("d1", "nothere", "a", 0.5, 1.0, "v")]))
+    finally:
+        store.close()
+    assert main(["check", str(path), "--connect"]) == 0
 
 
 def test_where_nothing_can_be_reached_only_connecting_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "routes.yaml"
+    models_at(tmp_path)
     for store, said in (
         (f"redis://127.0.0.1:1/0?password_file={tmp_path}/secret", "secret cannot be read"),
         ("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/0?prefix=croupier does not answer"),
@@ -81,8 +153,9 @@ def test_where_nothing_can_be_reached_only_connecting_says_so(tmp_path: Path, ca
 def test_a_store_that_can_be_made_or_opened_passes_and_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "routes.yaml"
     path.write_text(LOCAL + "store: sqlite:log.db")
+    before = {path, models_at(tmp_path)}
     assert main(["check", str(path), "--connect"]) == 0
-    assert list(tmp_path.iterdir()) == [path]
+    assert set(tmp_path.iterdir()) == before
     open_store(f"sqlite:{tmp_path / 'log.db'}").close()
     assert main(["check", str(path), "--connect"]) == 0
     assert capsys.readouterr().err == ""
@@ -134,7 +207,49 @@ def test_a_wrong_command_shows_the_usage(argv: list[str], capsys: pytest.Capture
 
 def test_a_router_that_is_not_there_is_a_sentence_and_a_status(capsys: pytest.CaptureFixture[str]):
     assert main(["report", "r", "--server", "127.0.0.1:1"]) == 1
-    assert "croupier: 127.0.0.1:1 answered: " in capsys.readouterr().err
+    said = "nobody answers at 127.0.0.1:1: start it, name it with --server, or give --ca where it speaks TLS"
+    assert capsys.readouterr().err == f"croupier: {said}\n"
+
+
+def test_files_for_tls_that_cannot_be_used_are_a_sentence(capsys: pytest.CaptureFixture[str]):
+    for options, said in (
+        (["--ca", "/nowhere"], "tls.ca: /nowhere cannot be read: No such file or directory"),
+        (["--key", "mine.key"], "--key: a certificate and its key go together; give both or neither"),
+    ):
+        assert main(["report", "r", *options]) == 1
+        assert capsys.readouterr().err == f"croupier: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--most=-1", "argument --most: expected a whole number from 0, got '-1'"),
+        ("--alpha=5", "argument --alpha: expected a number between 0 and 1, got '5'"),
+        ("--alpha=nan", "argument --alpha: expected a number between 0 and 1, got 'nan'"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_before_anybody_is_asked(
+    capsys: pytest.CaptureFixture[str], option: str, said: str
+):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "r", "--policy", "policy.yaml", option])
+    assert said in capsys.readouterr().err
+
+
+def test_where_clients_are_known_by_keys_what_to_try_sends_one():
+    routes = {"r": Route(arms={"a": Arm(model="m", target="h:1")})}
+    curl, report = "curl http://h:1/v2/models/r", "croupier report r --server h:1"
+    open_to_all, keyed = Config(routes=routes), Config(routes=routes, clients={"desk": Known(key_sha256="0" * 64)})
+    assert welcome(open_to_all, "h:1", "h:2").splitlines()[-1] == f"try: {curl}   or: {report}"
+    with_key = f'{curl} -H "authorization: Bearer $CROUPIER_KEY"'
+    assert welcome(keyed, "h:1", "h:2").splitlines()[-1] == f"try: {with_key}   or: {report}"
+
+
+@pytest.mark.parametrize("argv", [[], ["report"]])
+def test_help_says_where_a_key_goes(argv: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main([*argv, "--help"])
+    assert "CROUPIER_KEY" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -175,7 +290,16 @@ def test_the_log_of_a_route_is_exported(tmp_path: Path, capfdbinary: pytest.Capt
     assert b"unknown route 'nobody'" in capfdbinary.readouterr().err
 
 
+def test_a_reader_who_has_seen_enough_is_no_error():
+    """As in `croupier report ROUTE | head -1`: the pipe is gone before all is written."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "router", "key"], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_a_key_is_printed_with_what_the_configuration_has_of_it(capsys: pytest.CaptureFixture[str]):
     assert main(["key"]) == 0
-    key, digest, _ = (line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines())
+    key, digest, *_ = (line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines())
     assert hashlib.sha256(key.encode()).hexdigest() == digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from router.__main__ import main
 from router.config import KINDS, Config, Route, read_config
 from router.config.reference import EXAMPLES, PAGE, page, structs
 from router.errors import ConfigError
+from tests.certificates import Authority
 
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 
@@ -22,11 +24,27 @@ def placed(example: Path, folder: Path) -> Path:
     path = folder / example.name
     path.write_text(example.read_text("utf-8"), "utf-8")
     (folder / "models").mkdir()
-    for text in texts(yaml.safe_load(path.read_text("utf-8"))):
-        if text.startswith(("certificates/", "secrets/")):
+    named = texts(yaml.safe_load(path.read_text("utf-8")))
+    for text in named:
+        if text.startswith("secrets/"):
             (folder / text).parent.mkdir(exist_ok=True)
             (folder / text).touch()
+    if certificates := {Path(text) for text in named if text.startswith("certificates/")}:
+        (folder / "certificates").mkdir()
+        authority = Authority(folder / "certificates")
+        authority.sign("router")
+        for authorities in certificates - {Path("certificates/router.pem"), Path("certificates/router.key")}:
+            shutil.copy(authority.certificate, folder / authorities)
+    arms = [arm for route in read_config(path).routes.values() for arm in route.arms.values()]
+    for each in [each for arm in arms for each in (arm, *arm.inline.values()) if each.the_kind == "local"]:
+        model_at(folder / "models" / each.model / each.version)
     return path
+
+
+def model_at(folder: Path) -> None:
+    """What looks like a model as long as nobody loads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model-settings.json").write_text('{"implementation": "runtime.OnnxModel"}')
 
 
 def texts(value: object) -> list[str]:
@@ -117,6 +135,22 @@ WRONG = {
     "a policy that is misspelt": (
         "    policy: {kind: thomson}",
         f"routes.r.policy.kind: Invalid value 'thomson'; there are {', '.join(KINDS)}",
+    ),
+    "a policy that is a word": (
+        "    policy: thompson",
+        "routes.r.policy: Expected a mapping, got a text; write {kind: thompson}",
+    ),
+    "a half-life that is a word": (
+        "    half_life_seconds: long",
+        "routes.r.half_life_seconds: Expected a number or nothing, got a text",
+    ),
+    "a metric that is its unit": (
+        "    metrics: {pnl: GBP}",
+        "routes.r.metrics.pnl: Expected a mapping, got a text; write {unit: GBP}",
+    ),
+    "a list for a choice": (
+        "    context: {size: {parameter: size, missing: [1]}}",
+        "routes.r.context.size.missing: Expected a number or a text, got a list",
     ),
     "a policy without its context": (
         "    policy: {kind: linucb}",
@@ -209,6 +243,18 @@ WRONG = {
         "    reward: {score: {kind: sharpe}}",
         "routes.r.reward.score.kind: Invalid value 'sharpe'; there are accuracy, brier, log_loss, pinball, pnl",
     ),
+    "a floor that leaves nothing to deal": (
+        "    floor: 0.5",
+        "routes.r.floor: must be at least 0 and below 0.5, for an equal share of 2 leaves nothing to learn; got 0.5",
+    ),
+    "a floor of shares that do not answer": (
+        "    shadows: {b: {}}\n    floor: 1",
+        "routes.r.floor: must be at least 0 and below 1, for an equal share of 1 leaves nothing to learn; got 1.0",
+    ),
+    "a route that begins with itself": (
+        "    warm_start: {route: r}",
+        "routes.r.warm_start.route: a route knows its own rewards, and they would count twice; name another route",
+    ),
     "a floor and a budget": (
         "    floor: 0.1\n    budget: {share: 0.05}",
         "routes.r.budget: a floor would take what the budget does not bear; set one of the two",
@@ -216,6 +262,10 @@ WRONG = {
     "a schedule in no time zone": (
         '    schedule: {moments: [{at: "2026-03-02T08:00:00", shares: {a: 1}}]}',
         'routes.r.schedule.moments.0.at: Expected a time with a zone, such as "2026-03-02T08:00:00+01:00"',
+    ),
+    "a schedule by the day": (
+        "    schedule: {moments: [{at: 2026-03-02, shares: {a: 1}}]}",
+        'routes.r.schedule.moments.0.at: Expected a time with a zone, such as "2026-03-02T08:00:00+01:00", got a day',
     ),
     "a schedule of a bandit": (
         '    policy: {kind: thompson}\n    schedule: {moments: [{at: "2026-03-02T08:00:00Z", shares: {a: 1}}]}',
@@ -241,6 +291,14 @@ WRONG = {
     "a certificate that is not there": (
         "tls: {certificate: router.pem, key: router.key}",
         "tls.certificate: {folder}/router.pem is not a file",
+    ),
+    "a collector that is an address": (
+        "tracing: localhost:4317",
+        "tracing: Expected a mapping or nothing, got a text; write {collector: localhost:4317}",
+    ),
+    "one address for two ports": (
+        "listen: 0.0.0.0:9000\nadmin: 127.0.0.1:9000",
+        "admin: 127.0.0.1:9000 is taken by listen (0.0.0.0:9000); give it another port",
     ),
     "several processes without a store": (
         "store: 'memory:'\nworkers: 4",

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.call import Batch, Decision
-from router.config import Arm
+from router.call import REWARD, Batch, Decision
+from router.config import Arm, Reward
 from router.config import Route as Settings
 from router.config.learning import Retention as Told
 from router.learning.fitting import fit_of
+from router.learning.maturity import Maturity
 from router.learning.retention import EVERY_SECONDS, LIMIT, Retention
 from router.route import Routes
 from router.safety.switches import ROUTE, Switch, switch
@@ -56,6 +57,20 @@ def test_it_goes_step_by_step_and_then_waits():
     assert retention.forget(routes, NOW) == 400
     assert not retention.is_due(routes, NOW)
     assert retention.is_due(routes, NOW + EVERY_SECONDS)
+
+
+def test_no_decision_goes_before_it_has_counted():
+    store = MemoryStore()
+    routes = served(
+        store, 100, retention=Told(seconds=10, decisions=20), reward=Reward(window_seconds=30.0, default=0.0)
+    )
+    retention = Retention(store)
+    assert retention.forget(routes, NOW) == 0, "nobody has looked yet"
+    Maturity(store).mature(routes, NOW)
+    assert retention.forget(routes, NOW + EVERY_SECONDS) == 60, "those of the last 40 seconds wait"
+    Maturity(store).mature(routes, NOW + EVERY_SECONDS)
+    assert retention.forget(routes, NOW + 2 * EVERY_SECONDS) == 40
+    assert store.sums("credit")[REWARD, "a"].tolist() == [100.0, 0.0, 0.0]
 
 
 def test_what_is_in_force_is_kept_though_nobody_has_called_for_long():

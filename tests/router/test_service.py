@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 import pytest
 from google.protobuf.message import Message
 
-from protos.errors import Code, FailedPrecondition, InvalidArgument, NotFound, Unavailable, Unimplemented, UpstreamError
+from protos.errors import (
+    CallError,
+    Code,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+    UpstreamError,
+)
 from protos.grpc import Rpc, Stream
 from protos.messages import (
     DecideRequest,
@@ -368,13 +377,14 @@ async def test_what_was_not_told_is_not_0(fake: FakeRouter, said: dict[str, Any]
 
 async def test_a_reward_that_is_not_counted_is_an_error(fake: FakeRouter):
     told = await decide(fake)
-    for request, error in [
+    cases: list[tuple[FeedbackRequest, type[CallError]]] = [
         (FeedbackRequest(decision_id="nobody"), UnknownDecision),
         (FeedbackRequest(decision_id="x" * 10_000), UnknownDecision),
         (FeedbackRequest(decision_id=told.decision_id), BadReward),
         (FeedbackRequest(decision_id=told.decision_id, reward=4.0), BadReward),
         (FeedbackRequest(decision_id=told.decision_id, metrics={"loss": 1.0}), BadReward),
-    ]:
+    ]
+    for request, error in cases:
         with pytest.raises(error) as refused:
             await ask(fake, SERVICE + "Feedback", request, FeedbackResponse)
         assert len(str(refused.value)) < 300
@@ -480,7 +490,7 @@ async def describe(fake: FakeRouter) -> RouteDescription:
 async def test_a_route_that_has_learnt_nothing_is_described(fake: FakeRouter):
     told = await describe(fake)
     assert (told.route, told.reward_low, told.reward_high) == ("credit", -1.0, 3.0)
-    assert told.policy == "EpsilonGreedy(epsilon=0.0, constant_plays=inf)"
+    assert told.policy == "epsilon_greedy (epsilon 0)"
     assert told.policy_version == fake.routes.current["credit"].version
     assert [(arm.name, arm.model, arm.allowed, arm.probability, arm.decisions) for arm in told.arms] == [
         ("a", "forest", True, 0.5, 0.0),

@@ -14,7 +14,7 @@ from protos.rest import rest_app
 from router.call import Batch
 from router.edge.rest import switch_routes
 from router.edge.switch_service import SwitchService, switch_methods
-from router.errors import NotRecorded, UnknownRoute
+from router.errors import NotRecorded, StoreAway, UnknownRoute
 from router.route import Routes
 from router.safety.switches import ROUTE, Switch, decode, encode, frozen, kind, switch, switched_on, watched_since
 from router.stores import Store, StoreError
@@ -36,13 +36,22 @@ class Operator:
         self.routes = Routes()
         make_route(self.routes, FakeLog(), {arm: FakeUpstream() for arm in ARMS}, clock=self.clock)
         self.store = MemoryStore()
-        self.away = False
-        self.service = SwitchService(self.routes, self.in_store, self.clock)
+        self.away = self.looks_in_vain = False
+        self.looked: list[list[bool]] = []  # the switches, each time that they were put in force
+        self.client = ""
+        self.service = SwitchService(
+            self.routes, self.in_store, self.clock, look=self.look, follow_seconds=0.3, client=lambda: self.client
+        )
 
     async def in_store(self, work: Callable[[Store], T]) -> T:
         if self.away:
             raise StoreError("the disk is full")
         return work(self.store)
+
+    async def look(self) -> None:
+        if self.looks_in_vain:
+            raise StoreError("the disk is full")
+        self.looked.append(self.mask())
 
     async def says(self, arm: str = "b", *, on: bool, why: str = "it is slow", **more: str) -> SwitchArmResponse:
         return await self.service.switch(SwitchArmRequest(route="credit", arm=arm, on=on, why=why, **more))
@@ -62,6 +71,27 @@ async def test_an_arm_that_is_switched_off_is_out_for_all_replicas_until_it_is_s
     off, on = operator.store.events("credit")
     assert (off.kind, off.arm, off.why, off.time) == ("switched_off", "b", "Ada: it is slow", NOW)
     assert (on.kind, on.why) == ("switched_on", "an operator: it is slow")
+
+
+async def test_a_switch_is_in_force_before_it_is_acknowledged():
+    operator = Operator()
+    assert (await operator.says(on=False)).follow_seconds == 0.3
+    assert operator.looked == [[True, False, True]]
+    operator.looks_in_vain = True
+    with pytest.raises(StoreAway, match="it is written down, and holds from when the store answers again"):
+        await operator.says(on=True)
+    assert operator.mask() == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("client", "said", "why"),
+    [("", "", "an operator: x"), ("", "Ada", "Ada: x"), ("risk", "", "risk: x"), ("risk", "me", "risk (me): x")],
+)
+async def test_the_log_names_the_client_and_what_it_says_of_itself_only_beside_it(client: str, said: str, why: str):
+    operator = Operator()
+    operator.client = client
+    await operator.says(on=False, who=said, why="x")
+    assert [event.why for event in operator.store.events("credit")] == [why]
 
 
 async def test_an_ejected_arm_comes_back_when_an_operator_says_so_and_is_watched_anew():
@@ -157,7 +187,7 @@ async def test_over_rest_the_route_stands_in_the_path():
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         off = await client.post("/v1/routes/credit/switch", json={"arm": "b", "on": False, "why": "it is slow"})
         unclear = await client.post("/v1/routes/credit/switch", json={"arm": "c", "why": "it is slow"})
-    assert (off.status_code, off.json()) == (200, {"off": ["b"], "frozen": False})
+    assert (off.status_code, off.json()) == (200, {"off": ["b"], "frozen": False, "follow_seconds": 0.3})
     assert (unclear.status_code, unclear.json()["error"]) == (422, "on: say true or false")
     assert operator.mask() == [True, False, True]
 

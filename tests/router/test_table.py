@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from protos.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from router.call import REWARD, Feedback
-from router.config import read_config
+from router.config import parse_config, read_config
 from router.errors import ConfigError, UnknownRoute
 from router.safety.switches import Switch, switch
 from router.stores import StoreError
@@ -179,6 +180,7 @@ async def test_a_model_that_does_not_load_is_named_with_its_arm(tmp_path: Path):
         "store: sqlite:other.db",
         "flush_seconds: 3",
         "refresh_seconds: 3",
+        "drain_seconds: 3",
         "workers: 3",
     ],
 )
@@ -242,6 +244,36 @@ async def test_a_store_that_does_not_answer_is_said_and_changes_nothing(tmp_path
 # -------------------------------------------------------------------------------------------------- while it serves
 
 
+async def test_what_a_reload_changed_is_in_the_logs_of_the_routes_that_it_changed(tmp_path: Path):
+    async with router(tmp_path, CREDIT + MOMENTUM, "forest", "linear", "quick") as fake:
+        await reload(fake, CREDIT + MOMENTUM)
+        assert not fake.store.events("credit")
+        fake.write(CREDIT.replace("linear", "quick") + "    floor: 0.1\n" + MOMENTUM + "request_log: true\n")
+        sentences = await fake.reload()
+        (said,) = fake.store.events("credit")
+        assert (said.kind, said.arm, said.time) == ("reloaded", "", fake.clock())
+        assert said.why == "; ".join(sentences[:-1])
+        assert sentences[0] == 'routes.credit.arms.b.model: "linear" -> "quick"'
+        assert any(each.startswith("routes.credit.arms.b: what was learnt about it stays") for each in sentences)
+        assert sentences[-1] == "request_log: false -> true"
+        assert not fake.store.events("momentum")
+
+
+async def test_a_reload_whose_event_cannot_be_written_is_served_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    store = FlakyStore()
+    fake = FakeRouter(tmp_path, store)  # nobody learns meanwhile
+    fake.has("forest", "linear")
+    await fake.load(CREDIT)
+    changed = await fake.table.load(parse_config(yaml.safe_load(f"models: .\n{CREDIT}    floor: 0.1"), fake.path))
+    store.down = True
+    await fake.table.write_down(changed, fake.clock())
+    assert fake.routes.current["credit"].settings.floor == 0.1
+    assert "nobody has written down what that changed: the disk is full" in caplog.text
+    fake.learner.close()
+
+
 async def test_what_was_learnt_is_known_after_a_reload(tmp_path: Path):
     async with router(tmp_path, CREDIT, "forest", "linear", "quick") as fake:
         decisions = [fake.routes.current["credit"].decide(call_of("credit"))[0] for _ in range(20)]
@@ -290,8 +322,12 @@ async def test_what_is_prepared_is_served_by_a_switch_and_closed_when_dropped(tm
         assert fake.models.upstreams["quick"].is_closed
         assert not fake.models.upstreams["linear"].is_closed
         await fake.table.prepare(read_config(fake.path))
-        (changed,) = await fake.table.switch()
-        assert changed.startswith("routes.momentum: nothing -> ")
+        changed = await fake.table.switch()
+        assert {each.route for each in changed} == {"momentum"}
+        assert [each.what for each in changed] == [
+            'routes.momentum.arms.slow.model: nothing -> "linear"',
+            'routes.momentum.arms.fast.model: nothing -> "quick"',
+        ]
         assert list(fake.routes.current) == ["credit", "momentum"]
         await asyncio.wait_for(fake.table.prepare(read_config(fake.path)), SOON)
         assert await fake.table.switch() == []

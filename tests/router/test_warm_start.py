@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from router.call import Batch, Credit, Decision, Outcome
 from router.config import Arm, EpsilonGreedyPolicy, Route, ThompsonPolicy
@@ -33,6 +34,13 @@ def test_a_route_begins_with_what_another_has_logged():
     store = MemoryStore()
     logged(store, ("a", 1.0), ("a", 0.0), ("b", 1.0), ("b", None), ("gone", 1.0))
     assert rows(store) == [[2.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+
+
+def test_a_log_that_teaches_nothing_is_told(caplog: pytest.LogCaptureFixture):
+    store = MemoryStore()
+    logged(store, ("a", None))
+    assert not np.any(rows(store))
+    assert "route new begins with nothing: 'old' has no reward for it" in caplog.text
 
 
 def test_it_weighs_as_much_as_is_said():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from protos.workers.line import Outcome
+from router.config import Change
 from router.errors import ConfigError
 from router.metrics import Metrics
+from router.stores import StoreError
 from router.workers import GREATEST, Work, Workers, judged
 
 pytestmark = pytest.mark.anyio
@@ -19,11 +22,15 @@ pytestmark = pytest.mark.anyio
 ADDED_UP = {"croupier_decisions_waiting"}
 
 
+CHANGE = Change("routes.r.floor: 0.0 -> 0.1", "r")
+
+
 class FakeRouter:
     """Prepares all but what is marked as wrong."""
 
     def __init__(self):
         self.said = []
+        self.away = False
 
     async def prepare(self, config):
         (name,) = config.routes
@@ -33,14 +40,29 @@ class FakeRouter:
 
     async def switch(self):
         self.said.append("switch")
-        return ["routes.r: changed"]
+        return [CHANGE]
 
     async def drop(self):
         self.said.append("drop")
 
+    async def look(self):
+        self.said.append("look")
+        if self.away:
+            raise StoreError("the disk is full")
+
 
 class FakeCrew:
     up, of = 1, 2
+
+    def __init__(self):
+        self.asked = []
+        self.all_are_up = True
+
+    async def outcomes(self, what, *words):
+        self.asked.append((what, *words))
+        if not self.all_are_up:
+            await asyncio.Event().wait()
+        return []
 
 
 def word(route):
@@ -61,7 +83,7 @@ def workers(router):
 async def test_what_all_can_do_is_done_in_two_steps(router, workers):
     assert await workers.do("try_reload", word("r")) == b""
     assert router.said == [("prepare", "r")]
-    assert msgspec.json.decode(await workers.do("reload", word("r"))) == ["routes.r: changed"]
+    assert judged([Outcome(1, value=await workers.do("reload", word("r")))]) == [CHANGE]
     assert router.said == [("prepare", "r"), "switch"]
 
 
@@ -83,12 +105,28 @@ async def test_one_that_was_not_asked_before_does_both_steps_or_makes_room_for_a
     monkeypatch.setattr(signal, "raise_signal", raised.append)
     with pytest.raises(ConfigError):
         await workers.do("reload", word("wrong"))
-    assert raised == [signal.SIGTERM]
+    assert raised == [signal.SIGINT]
+
+
+async def test_all_look_at_the_store_and_one_that_is_starting_is_not_waited_for(router, workers, monkeypatch):
+    monkeypatch.setattr("router.workers.LOOK_SECONDS", 0.01)
+    crew = workers._crew
+    for all_are_up in (True, False):
+        crew.all_are_up = all_are_up
+        await workers.look()
+    assert crew.asked == [("look",)] * 2
+    assert await workers.do("look") == b""
+    router.away = True
+    assert await workers.do("look") == b"", "its own learner tries again"
+    with pytest.raises(StoreError):
+        await workers.look()
+    assert router.said == ["look"] * 5
+    assert len(crew.asked) == 2
 
 
 def test_what_each_says_is_told_as_one_answer():
-    refused, served = Outcome(1, code=9, message="routes.r: no"), Outcome(1, value=b'["routes.r: changed"]')
-    assert judged([served, served]) == ["routes.r: changed"]
+    refused, served = Outcome(1, code=9, message="routes.r: no"), Outcome(1, value=msgspec.json.encode([CHANGE]))
+    assert judged([served, served]) == [CHANGE]
     with pytest.raises(ConfigError, match=r"^routes\.r: no$"):
         judged([refused, refused])
     with pytest.raises(ConfigError, match=r"^1 of 2 workers refuse: routes\.r: no$"):

@@ -5,22 +5,34 @@ import { html } from "./elements.js";
 import { count, duration, estimate, eValue, known, percent, significant, UNKNOWN } from "./numbers.js";
 import { badge, facts, row, small, table } from "./pieces.js";
 
-const KINDS = { serving: "good", shadow: "plain", failing: "warn", off: "bad", ejected: "bad" };
+const KINDS = {
+  serving: "good",
+  canary: "good",
+  shadow: "plain",
+  failing: "warn",
+  off: "bad",
+  ejected: "bad",
+  rolled_back: "bad",
+};
+
+/** The lift that counts: net of cost where arms declare one. */
+const judged = (told) => told.net_lift ?? told.lift;
 
 /** The panel. `calls` are those that each arm answered, by status; `readiness`, where it is known, is the route's. */
 export function armsPanel(report, calls, readiness) {
   const arms = report.arms;
   const axes = {
     mean: axisOf(arms.map((arm) => arm.mean)),
-    lift: axisOf(arms.map((arm) => arm.lift), { zero: true }),
+    lift: axisOf(arms.map(judged), { zero: true }),
   };
   const champion = arms.find((arm) => arm.name === report.champion);
+  const hasCosts = arms.some((arm) => known(arm.cost) !== null);
   const columns = [
     "Arm",
     "State",
     "Traffic",
     ["Mean reward", ends(axes.mean)],
-    [`Lift over ${report.champion}`, ends(axes.lift)],
+    [`${hasCosts ? "Net lift" : "Lift"} over ${report.champion}`, ends(axes.lift)],
     "P(best)",
     "Latency",
   ];
@@ -35,7 +47,9 @@ export function armsPanel(report, calls, readiness) {
     html(
       "p",
       { class: "aside" },
-      `Intervals hold together at ${level} %, however often one looks. `,
+      `Intervals hold together at ${level} %, however often one looks. Means are of the decisions that each arm got, `,
+      "which differ; compare by lift. ",
+      hasCosts && "Net lift and P(best) count what arms cost; mean rewards do not. ",
       report.best_by
         ? `P(best), the probability of earning the most, is told from ${report.best_by}.`
         : `P(best) is not known. ${report.best_why ?? ""}`,
@@ -82,7 +96,7 @@ function name(arm, index, isChampion) {
 
 function state(arm, isReady) {
   return [
-    badge(arm.state || "unknown", KINDS[arm.state] ?? "warn"),
+    badge((arm.state || "unknown").replace("_", " "), KINDS[arm.state] ?? "warn"),
     !isReady && small("its model is not ready"),
     !arm.allowed && arm.state === "serving" && small("not drawn now"),
     arm.why && small(arm.why),
@@ -111,8 +125,8 @@ function mean(arm, axis, champion) {
 }
 
 function lift(arm, axis) {
-  const { value, range } = estimate(arm.lift, { sign: true });
-  const [low, high] = [known(arm.lift?.low), known(arm.lift?.high)];
+  const { value, range } = estimate(judged(arm), { sign: true });
+  const [low, high] = [known(judged(arm)?.low), known(judged(arm)?.high)];
   if (arm.state === "shadow") {
     return [small("a shadow answers nobody")];
   }
@@ -122,11 +136,22 @@ function lift(arm, axis) {
   const [kind, verdict] = low > 0 ? ["better", "better"] : high < 0 ? ["worse", "worse"] : ["open", "not told apart"];
   return [
     html("span", { class: "figure" }, value, html("span", { class: `verdict ${kind}` }, verdict)),
-    axis && whisker(arm.lift, axis, { kind, reference: 0 }),
+    axis && whisker(judged(arm), axis, { kind, reference: 0 }),
     small(range),
-    small(`e-value ${eValue(arm.log_e_value)}, ${count(arm.compared)} decisions`),
-    arm.by_unit && byUnit(arm.by_unit.lift, `e-value ${eValue(arm.by_unit.log_e_value)}`, null, { sign: true }),
+    arm.net_lift && small(beforeCost(arm)),
+    small(`${arm.net_lift ? "" : `e-value ${eValue(arm.log_e_value)}, `}${count(arm.compared)} decisions`),
+    arm.by_unit && byUnit(judged(arm.by_unit), eValueByUnit(arm.by_unit), null, { sign: true }),
   ];
+}
+
+/** The e-value is of the lift before cost, so it stands with that. */
+function beforeCost(arm) {
+  const { value, range } = estimate(arm.lift, { sign: true });
+  return `before cost ${value} (${range}), e-value ${eValue(arm.log_e_value)}`;
+}
+
+function eValueByUnit(told) {
+  return told.net_lift ? "" : `e-value ${eValue(told.log_e_value)}`;
 }
 
 /** What units say beside what decisions say: the interval, if there is one, and how much it is wider. */

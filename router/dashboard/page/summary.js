@@ -22,11 +22,12 @@ export function isAlarmed(report) {
 }
 
 function standing(report) {
-  const out = report.arms.filter((arm) => arm.state !== "serving" && arm.state !== "shadow");
+  const out = report.arms.filter((arm) => !["serving", "shadow", "canary", "rolled_back"].includes(arm.state));
+  const isBack = report.canary?.outcome === "rolled_back"; // which has a badge of its own
   return html(
     "span",
     { class: "badges" },
-    out.length === 0 && badge("all arms serving", "good"),
+    out.length === 0 && !isBack && badge("all arms serving", "good"),
     out.map((arm) => badge(`${arm.name} ${arm.state}`, arm.state === "failing" ? "warn" : "bad")),
     report.frozen && badge("learning frozen", "warn"),
     isAlarmed(report) && badge("sample ratio mismatch", "bad"),
@@ -71,7 +72,7 @@ function tiles(report) {
 
 function about(report) {
   const log = report.log;
-  const read = log && `${count(log.decisions)} decisions, ${log.whole ? "all" : "the newest"}`;
+  const read = log && `${count(log.decisions)} decisions, ${log.whole ? (log.gone ? "all that are kept" : "all") : "the newest"}`;
   const span = known(log?.first) !== null && [" from ", when(log.first), " to ", when(log.last)];
   return [
     ["Policy", html("code", {}, report.policy)],
@@ -79,6 +80,8 @@ function about(report) {
     ["Champion", report.champion],
     ["Rewards lie in", `${significant(report.reward_low, 6)} to ${significant(report.reward_high, 6)}`],
     ...(log ? [["Log read", read, span]] : []),
+    ...(log?.gone ? [["Kept no more", `${count(log.gone)} decisions`]] : []),
+    ...(log?.other_arms ? [["Left out", `${count(log.other_arms)} decisions, taken when the route had other arms`]] : []),
   ];
 }
 

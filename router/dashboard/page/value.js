@@ -2,7 +2,7 @@
 
 import { axisOf, colour, whisker } from "./charts.js";
 import { html } from "./elements.js";
-import { count, estimate, known, significant, UNKNOWN } from "./numbers.js";
+import { count, estimate, known, percent, significant, UNKNOWN } from "./numbers.js";
 import { facts, row, small, table } from "./pieces.js";
 
 /** The panel of the experiment's value. */
@@ -25,7 +25,9 @@ function ledger(told) {
     ...(told.by_unit ? [["Gain of a decision, by unit", ...interval(told.by_unit.gain, { sign: true })]] : []),
     [`Gain of ${count(told.decisions)} decisions`, ...interval(told.total, { sign: true })],
     ...(known(told.cost) === null ? [] : [["Cost beyond the champion's", significant(told.cost)]]),
-    ...(known(told.on_investment) === null ? [] : [["Return on investment", `${count(100 * told.on_investment)} %`]]),
+    ...(told.net ? [["Gain net of cost", ...interval(told.net, { sign: true })]] : []),
+    ...(told.by_unit?.net ? [["Gain net of cost, by unit", ...interval(told.by_unit.net, { sign: true })]] : []),
+    ...(known(told.on_investment) === null ? [] : [["Return on investment", percent(told.on_investment)]]),
   ];
 }
 

@@ -9,14 +9,13 @@ from math import ceil
 from protos.errors import Code
 from protos.framing import frame
 from protos.grpc import MAX_MESSAGE
-from router.config.arm import Trust
+from router.trust import Trust, tls_context
 from router.upstreams.channel import Answer, Metadata, Refused
 from router.upstreams.http2 import headers
 from router.upstreams.http2.answer import PREFIX, answer_of
 from router.upstreams.http2.connection import Connection
 from router.upstreams.http2.frames import ErrorCode
 from router.upstreams.http2.stream import Lost, Reset
-from router.upstreams.secure import tls_context
 
 CONNECT_SECONDS = 5.0
 BACKOFF_SECONDS = 0.1, 2.0  # after the first and after many attempts in vain

@@ -12,13 +12,13 @@ from protos.messages import RouteReport
 from router.answers.best import BY_UNIT, OVER_CONTEXTS, OVER_CONTEXTS_BY_UNIT, POSTERIOR, best_by_log, best_by_sums
 from router.answers.report import Known, report
 from router.call import Vector
+from router.config import Arm
+from router.config import Route as Settings
 from router.config.context import Feature
 from router.config.policies import LinearThompsonPolicy
-from router.config.reward import Range
 from router.config.rules import Rule
 from tests.router.answers.worlds import NAME, World, lived, sticky_units
 
-UNIT = Range(low=0.0, high=1.0)
 CONTEXT = {"x": Feature(tensor="x", column=0, mean=0.5, scale=0.3)}
 PAYS = {"a": lambda _x: 0.5, "b": lambda x: 0.7 if x > 0.5 else 0.1, "c": lambda x: 0.2 + 0.2 * x}
 
@@ -90,24 +90,35 @@ def test_where_the_log_cannot_tell_the_report_says_why_and_of_which_arm():
     )
 
 
+def test_a_route_with_a_floor_is_not_told_that_one_would_help():
+    """A floor of 0.002 keeps c at so few of these decisions that they tell nothing."""
+    told = told_of(contextual(2000, floor=0.002))
+    assert told.best_by == ""
+    assert "cannot tell; with a higher floor, or more decisions, it could. " in told.best_why
+
+
 def test_too_few_decisions_are_counted_out():
     told = told_of(contextual(60))
-    assert told.best_why.startswith("There are 60 rewarded decisions at which every arm was allowed")
-    assert told.best_why.endswith("it takes 100, and 20 of each arm.")
-    plain = told_of(lived(60, {"a": 0.5, "b": 0.5}))
-    assert plain.best_why.startswith("There are 60 decisions that could have drawn any arm")
+    needs = "It takes 100 rewarded decisions at which every arm was allowed, and 20 of each arm; so far: 60, "
+    assert told.best_why.startswith(needs)
+    world = lived(60, {"a": 0.5, "b": 0.5})
+    fewest = min("ab", key=[decision.arm for decision, _ in world.log].count)
+    n = [decision.arm for decision, _ in world.log].count(fewest)
+    needs = "It takes 100 decisions that could have drawn any arm, and 20 of each arm; so far: 60"
+    assert told_of(world).best_why == f"{needs}, {n} of them of {fewest}."
 
 
 def test_units_that_come_back_make_a_belief_no_surer_than_units_can():
     """No arm is better, but units differ, and each comes again: counting decisions is too sure."""
     rng, policy, both = np.random.default_rng(6), Thompson(), np.ones(2, dtype=np.bool_)
+    settings = Settings(arms={arm: Arm(model=arm) for arm in "ab"}, sticky=True)
     posterior: list[bool] = []
     by_unit: list[bool] = []
     for _ in range(60):
         read = sticky_units(rng, 6000, 150, deviation=0.2)
         learnt = np.array([_sums(read.rewards[read.chosen == k]) for k in range(2)])
-        alone = best_by_sums(policy, learnt, {}, read.arms, UNIT, both)
-        together = best_by_log(policy, read, UNIT, both, together=True)
+        alone = best_by_sums(policy, learnt, {}, settings, both)
+        together = best_by_log(policy, read, settings, both, together=True)
         assert together is not None
         for told, by, surest in (alone, POSTERIOR, posterior), (together, BY_UNIT, by_unit):
             assert told.by == by
@@ -122,7 +133,8 @@ def test_over_contexts_too_units_are_what_is_counted():
     assert told.best_by == OVER_CONTEXTS_BY_UNIT
     assert sum(best(told).values()) == pytest.approx(1.0)
     few = told_of(contextual(2000, units=60, sticky=True))
-    assert few.best_why.startswith("There are 60 units that could have been sent to any arm and are rewarded, ")
+    assert few.best_why.startswith("It takes 100 rewarded units that could have been sent to any arm, ")
+    assert "so far: 60, " in few.best_why
 
 
 def _sums(rewards: Vector) -> Vector:

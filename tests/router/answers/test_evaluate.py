@@ -13,8 +13,10 @@ from protos.errors import InvalidArgument
 from protos.messages import Estimate, Evaluation
 from router.answers.candidate import with_policy
 from router.answers.evaluate import evaluation
-from router.answers.reading import Versions, read_study
+from router.answers.reading import read_study
+from router.answers.shown import show_evaluation
 from router.answers.study import study
+from router.answers.tables import Ink
 from router.answers.units import TOO_SURE
 from router.answers.value import named
 from router.call import REWARD, Batch, Credit, Decision, Outcome
@@ -24,6 +26,7 @@ from router.config.context import Feature
 from router.config.learning import WarmStart
 from router.config.rules import Rule
 from router.config.safety import Canary, ErrorGuardrail, Failover, Step
+from router.learning.versions import Versions
 from router.learning.warm_start import documents_of, taught, warm_start
 from tests.router.answers.worlds import NAME, World, lived
 from tests.router.fakes import NOW
@@ -97,7 +100,7 @@ def test_what_learns_learns_from_the_older_half_and_is_judged_on_the_newer(world
     assert [arm.wanted > 0.95 for arm in told.arms] == [False, True, False]
     low, high = ends(told.value)
     assert low <= 0.7 <= high
-    assert any("in service it would have learnt on" in warning for warning in told.warnings)
+    assert any("serving, it would have learnt on" in warning for warning in told.warnings)
 
 
 def test_a_policy_that_reads_the_context_is_worth_more_where_that_helps():
@@ -129,7 +132,7 @@ def test_a_floor_of_the_candidates_own_is_part_of_what_is_judged(world: World):
     own = told_of(world, "{policy: {kind: split, weights: {a: 0, b: 1, c: 0}}, floor: 0.3}", floor=0.05)
     assert [arm.wanted for arm in bare.arms] == pytest.approx([0.05, 0.9, 0.05])
     assert [arm.wanted for arm in own.arms] == pytest.approx([0.3, 0.4, 0.3])
-    assert own.policy.startswith("Floor(")
+    assert own.policy == "split (weights a 0, b 1, c 0), floor 0.3"
     for told, value in (bare, 0.05 * 0.5 + 0.9 * 0.7 + 0.05 * 0.3), (own, 0.3 * 0.5 + 0.4 * 0.7 + 0.3 * 0.3):
         low, high = ends(told.value)
         assert low < value < high
@@ -143,7 +146,7 @@ def test_the_candidates_floor_is_not_taken_for_that_of_the_log():
     text = "{{policy: {{kind: split, weights: {{a: 0, b: 1, c: 0}}}}, floor: {}}}"
     low, high = ends(told_of(with_floor, text.format(0)).value)
     forgotten = msgspec.structs.replace(with_floor.route.settings, floor=0.0)
-    study = read_study(with_floor.store, NAME, forgotten, Versions(), most=9999, now=with_floor.clock())
+    study = read_study(with_floor.store, NAME, forgotten, Versions(), most=9999)
     now = evaluation(study, NAME, with_policy(forgotten, text.format(0)), alpha=0.05)
     assert ends(now.value) == (low, high)
     assert study.floor(np.ones(2000, dtype=np.bool_)) == pytest.approx(0.05)
@@ -152,7 +155,7 @@ def test_the_candidates_floor_is_not_taken_for_that_of_the_log():
 def test_a_budget_and_a_half_life_of_the_candidates_own_hold():
     world = lived(2000, MEANS)
     held = told_of(world, "{policy: {kind: split, weights: {a: 0, b: 0, c: 1}}, budget: {share: 0.01}}")
-    assert held.policy.startswith("Conservative(")
+    assert held.policy == "split (weights a 0, b 0, c 1), budget 0.01"
     assert held.arms[0].wanted > 0.8, "c earns less than the champion"
     soon = told_of(world, "{policy: {kind: thompson}, half_life_seconds: 1}")
     late = told_of(world, "{policy: {kind: thompson}}")
@@ -190,7 +193,7 @@ def test_it_begins_with_the_warm_start_that_the_route_would_begin_with():
     assert alone.arms[1].wanted > 0.8
     assert warm.arms[2].wanted > 0.95
     assert (warm.learnt_from, warm.judged_on) == (alone.learnt_from, alone.judged_on)
-    assert any(said.startswith("It began with 6000 rewards of route 'old'") for said in warm.warnings)
+    assert any(said.startswith("It began with 6,000 rewards of route 'old'") for said in warm.warnings)
     light = begun(world, "{kind: thompson}", WarmStart(route="old", weight=1e-6))
     assert [arm.wanted for arm in light.arms] == pytest.approx([arm.wanted for arm in alone.arms], abs=1e-3)
     own = begun(world, "{policy: {kind: thompson}, warm_start: {route: old}}")
@@ -208,7 +211,7 @@ def test_it_does_not_begin_with_what_was_not_known_yet(when: dict[str, Any]):
     elsewhere(world, 2000, **when)
     alone, warm = begun(world, "{kind: thompson}"), begun(world, "{kind: thompson}", WarmStart(route="old"))
     assert [arm.wanted for arm in warm.arms] == [arm.wanted for arm in alone.arms]
-    assert any(said.startswith("It began with 0 rewards of route 'old'") for said in warm.warnings)
+    assert any(said.startswith("It began with no rewards of route 'old'") for said in warm.warnings)
 
 
 def test_a_warm_start_from_the_routes_own_log_does_not_count_twice(world: World):
@@ -311,7 +314,7 @@ def test_an_arm_that_was_never_played_cannot_be_judged_and_is_named():
 def test_few_rewards_are_no_answer():
     told = told_of(lived(1000, MEANS, rewarded=0.0), "{kind: thompson}")
     assert not told.answerable
-    assert told.why == "There are 0 rewarded decisions that it could be told from."
+    assert told.why == "The log holds no rewarded decisions that it could be told from."
     assert not told.HasField("value")
 
 
@@ -328,22 +331,31 @@ def test_stand_ins_are_not_judged(world: World):
     assert told.judged_on == sum(reward is not None for _, reward in rows[1000:])
 
 
+def test_a_lift_without_an_interval_says_from_when_on_it_has_one():
+    needs = "A lift has an interval from 100 decisions on, unless all of them would have earned the same."
+    for n, expected in (60, True), (1000, False):
+        shown = list(show_evaluation(told_of(lived(n, MEANS), "{kind: split}"), Ink(colours=False)))
+        assert any(line.startswith("lift ") for line in shown)
+        assert (needs in shown) == expected
+        assert any("apprentice under" in line for line in shown) != expected, "no advice on what the log cannot answer"
+
+
 def test_a_context_that_meant_something_else_is_not_read():
     world = lived(1000, MEANS, context=CONTEXT)
     other = {"x": Feature(tensor="x", column=0, mean=9.0, scale=3.0)}
     settings = with_policy(msgspec.structs.replace(world.route.settings, context=other), "{kind: linucb}")
-    read = read_study(world.store, NAME, settings, Versions(), most=10_000, now=world.clock())
+    read = read_study(world.store, NAME, settings, Versions(), most=10_000)
     told = evaluation(read, NAME, settings, alpha=0.05)
-    assert told.why == "There are 0 rewarded decisions that it could be told from."
+    assert told.why == "The log holds no rewarded decisions that it could be told from."
 
 
 @pytest.mark.parametrize(
     ("policy", "sentence"),
     [
-        ("{kind: clever}", "policy: Invalid value 'clever'"),
+        ("{kind: clever}", "policy.kind: Invalid value 'clever'; there are split, "),
         ("[", "policy: "),
-        ("", "policy: Expected `object`"),
-        ("{kind: thompson, alpha: much}", "policy: Expected `float`"),
+        ("", "policy: Expected a mapping"),
+        ("{kind: thompson, alpha: much}", "policy.alpha: Expected a number"),
         ("{kind: thompson, alpha: -1}", "policy: alpha: must lie between"),
         ("{kind: linucb}", "policy: linucb reads a context, and the route declares none"),
         ("{kind: split, weights: {a: 1}}", "policy: weights: give one for each arm"),
@@ -352,14 +364,14 @@ def test_a_context_that_meant_something_else_is_not_read():
             "{kind: thompson, floor: 0.1}",
             "policy: floor: belongs beside the policy, as in {policy: ",
         ),
-        ("{policy: {kind: thompson}, floor: 2}", "policy: floor: must lie between 0 and 1"),
+        ("{policy: {kind: thompson}, floor: 2}", "policy: floor: must be at least 0 and below 0.333"),
         ("{policy: {kind: thompson}, floor: 0.1, budget: {share: 0.1}}", "policy: budget: a floor would take"),
         (
             "{policy: {kind: thompson}, rules: []}",
             "policy: rules: judged are budget, floor, half_life_seconds, policy, warm_start",
         ),
         ("{policy: {kind: thompson}, 3: 4}", "policy: 3: judged are"),
-        ("{policy: thompson}", "policy: Expected `object`"),
+        ("{policy: thompson}", "policy: Expected a mapping, got a text; write {kind: thompson}"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused_with_a_sentence(world: World, policy: str, sentence: str):

@@ -20,6 +20,8 @@ from router.answers.explain import explain, explanation
 from router.answers.replay import key_of, made_again, refitted, scores
 from router.call import REWARD, Batch, Credit, Decision, Fit, Outcome
 from router.config import Route as Settings
+from router.config.context import Feature
+from router.config.rules import Rule
 from router.config.safety import Canary, Moment, Schedule, Step
 from router.learning.settings_json import settings_json, settings_of
 from router.safety.schedule import scheduled
@@ -240,6 +242,47 @@ def test_what_was_proposed_is_compared_too(decided: tuple[Decision, Fit]):
     decision, fit = decided
     told = explanation(msgspec.structs.replace(decision, proposed=(1.0, 0.0, 0.0)), fit)
     assert list(told.differences) == ["proposed: it is written down or comes out, and not both"]
+
+
+def test_another_time_than_that_of_the_id_is_told(decided: tuple[Decision, Fit]):
+    decision, fit = decided
+    forged = msgspec.structs.replace(decision, time=decision.time + 0.002)
+    told = explanation(forged, fit)
+    assert not told.reproduced
+    assert list(told.differences) == [f"time: {forged.time!r} is written down, and the id is of {decision.time!r}"]
+
+
+def ruled(decided: tuple[Decision, Fit], *arms: str) -> tuple[Decision, Fit]:
+    """The same, where only these arms were allowed, by the rule "storm" of a route that has rules."""
+    decision, fit = decided
+    context = {"volatility": Feature(parameter="volatility")}
+    storm = Rule(name="storm", when="volatility > 0.3", only=("a", "b"))
+    settings = msgspec.structs.replace(settings_of(fit.settings), context=context, rules=(storm,))
+    p = [float(arm in arms) / len(arms) for arm in "abc"]
+    arm = "abc"[sampler("r", "abc")(np.array(p), decision.id)]
+    drawn = msgspec.structs.replace(
+        decision,
+        context=(0.5,),
+        rule="storm",
+        allowed=sum(1 << "abc".index(arm) for arm in arms),
+        probabilities=tuple(p),
+        arm=arm,
+        propensity=p["abc".index(arm)],
+    )
+    return drawn, Fit(fit.route, fit.version, settings_json(settings), fit.sums, fit.time)
+
+
+def test_a_rule_that_the_route_had_is_reproduced_and_another_is_told(decided: tuple[Decision, Fit]):
+    assert list(explanation(*ruled(decided, "a")).differences) == [], "b may have been switched off"
+    decision, fit = ruled(decided, "a", "b")
+    assert list(explanation(decision, fit).differences) == []
+    told = explanation(msgspec.structs.replace(decision, rule="calm"), fit)
+    assert list(told.differences) == ["rule: calm is written down, and the route had none of that name"]
+
+
+def test_an_arm_that_the_rule_does_not_allow_is_told(decided: tuple[Decision, Fit]):
+    told = explanation(*ruled(decided, *"abc"))
+    assert list(told.differences) == ["allowed: c is written down, and rule storm does not allow it"]
 
 
 def with_canary(decided: tuple[Decision, Fit], p: tuple[float, ...], *written: float) -> tuple[Decision, Fit]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import threading
@@ -14,8 +13,9 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from prometheus_client.registry import Collector
 
-from protos.errors import InvalidArgument, NotFound, Unavailable
+from protos.errors import InvalidArgument, NotFound
 from protos.grpc import GrpcApp
 from protos.messages import (
     DecideRequest,
@@ -66,8 +66,11 @@ class Answering:
 
     def __init__(self, fake: FakeRouter, reader: Reader) -> None:
         self.fake = fake
-        self.service = AnswerService(fake.routes, reader, reader, fake.metrics, fake.clock)
+        self.service = AnswerService(fake.routes, reader, reader, self._scrape, fake.clock)
         self.decisions: list[str] = []
+
+    async def _scrape(self) -> Collector:
+        return self.fake.metrics.seconds
 
     async def live(self, n: int) -> None:
         """n requests of as many units, each rewarded by its number."""
@@ -230,7 +233,7 @@ async def test_what_the_log_says_is_worked_out_once_for_each_reading(asked: Answ
         (ReportRequest(route="credit", alpha=0.7), InvalidArgument, "alpha: must be above 0 and below 0.5"),
         (ReportRequest(route="credit", alpha=float("nan")), InvalidArgument, "alpha: must be above 0"),
         (ExplainRequest(decision_id="nope"), NotFound, "unknown decision 'nope'"),
-        (EvaluateRequest(route="credit", policy="{kind: x}"), InvalidArgument, "policy: Invalid value 'x'"),
+        (EvaluateRequest(route="credit", policy="{kind: x}"), InvalidArgument, "Invalid value 'x'"),
         (EvaluateRequest(route="credit", policy=" " * 20_000), InvalidArgument, "policy: at most 10000 characters"),
         (EvaluateRequest(route="credit", most=EVALUATED + 1), InvalidArgument, "most: this server reads"),
         (EventsRequest(route="nope"), NotFound, "unknown route 'nope'"),
@@ -299,18 +302,27 @@ async def test_people_read_tables(asked: Answering, address: str, tmp_path: Path
     asked.fake.metrics.seconds.labels("credit", "champion").observe(0.0012)
     switch(asked.fake.store, "credit", "challenger", Switch("ejected", "errors", "too many of them.", NOW))
     (tmp_path / "policy.yaml").write_text("kind: thompson\n")
-    explained = ["of calls by this process", "Lift is over champion; where its e-value is 20 or more", "95 % interval"]
+    explained = ["of the time arms took", "Lift is over champion", "Where its e-value is 20 or more", "95 % interval"]
+    there = f"credit --server {address}"
     questions: dict[str, tuple[list[str], list[str]]] = {
         "report": (
             ["credit"],
-            ["credit: Floor(", "champion ", "pnl", "GBP", "challenger is ejected: errors", "<1.5 ms", *explained],
+            [
+                "credit: thompson, floor 0.1",
+                "champion ",
+                "pnl",
+                "GBP",
+                "challenger is ejected: errors",
+                "<1.5 ms",
+                *explained,
+            ],
         ),
-        "explain": ([asked.decisions[0]], ["Reproduced", "the unit and the arm", "next: croupier report credit"]),
+        "explain": ([asked.decisions[0]], ["Reproduced", "the unit and the arm", f"next: croupier report {there}"]),
         "evaluate": (
             ["credit", "--policy", str(tmp_path / "policy.yaml")],
-            ["had it been served by Floor(policy=Thompson", "lift", "Judged on 200 rewarded decisions"],
+            ["had it been served by thompson, floor 0.1", "lift", "Judged on 200 rewarded decisions"],
         ),
-        "events": (["credit"], ["challenger", "too many of them.", "next: croupier report credit"]),
+        "events": (["credit"], ["challenger", "too many of them.", f"next: croupier report {there}"]),
     }
     for name, (arguments, expected) in questions.items():
         status, out, err = await command(capsys, name, *arguments, "--server", address)
@@ -338,6 +350,7 @@ async def test_the_store_is_read_where_no_server_is(
     assert (status, err) == (0, "")
     assert "Reproduced" in out
     assert "unit unit-5" in out
+    assert out.endswith("next: croupier report credit --server HOST:PORT\n"), "which takes no --config"
     (tmp_path / "policy.yaml").write_text("{kind: split, weights: {champion: 1, challenger: 3}}\n")
     wanted = ["evaluate", "credit", "--policy", str(tmp_path / "policy.yaml"), "--config", config]
     status, out, err = await command(capsys, *wanted, "--json")
@@ -367,10 +380,9 @@ async def test_a_long_log_tells_how_far_it_was_read(
     assert err.splitlines() == [f"croupier: read {n} decisions" for n in (100, 200, 300)]
 
 
-async def test_a_server_that_refuses_is_a_sentence(address: str):
-    arguments = argparse.Namespace(command="report", route="nope", server=address, alpha=None, json=False, config=None)
-    with pytest.raises(Unavailable, match=f"{address} answered: unknown route 'nope'; there are: credit"):
-        await asyncio.to_thread(commands.answer, arguments, print, colours=False)
+async def test_a_server_that_refuses_is_a_sentence(address: str, capsys: pytest.CaptureFixture[str]):
+    status, _, err = await command(capsys, "report", "nope", "--server", address)
+    assert (status, err) == (1, f"croupier: {address} answered: unknown route 'nope'; there are: credit\n")
 
 
 async def test_a_key_is_sent_with_every_question(asked: Answering):

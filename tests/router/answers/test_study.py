@@ -3,78 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bandits.anytime import draw_evidence, draw_rows
-from router.answers.reading import SLACK, Versions, newest, read_study
+from router.answers.reading import EVERY, read_study
 from router.answers.study import study
-from router.call import Decision, Outcome
+from router.call import Fit
 from router.config import Route as Settings
 from router.config import ThompsonPolicy
 from router.learning.fitting import fit_of
+from router.learning.versions import Versions
 from router.stores.memory import MemoryStore
 from tests.router.answers.worlds import NAME, World, lived
 from tests.router.fakes import NOW
-
-
-class Log:
-    """A log of decisions at given times, in milliseconds before NOW; counts the rows that are read."""
-
-    def __init__(self, ages: list[int]) -> None:
-        times = sorted(round(NOW * 1000) - age for age in ages)
-        self.ids = [f"{time:012x}{k:020x}" for k, time in enumerate(times)]
-        self.read = 0
-
-    def log(self, route: str, *, after: str = "") -> Iterator[tuple[Decision, Mapping[str, Outcome]]]:
-        for id in self.ids:
-            if id > after:
-                self.read += 1
-                yield Decision(id, route, "a", 1.0, int(id[:12], 16) / 1000, "v"), {}
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.one_of(st.integers(0, 10**4), st.integers(0, 10**10)), max_size=120),
-    st.integers(1, 20),
-)
-def test_the_newest_are_read_wherever_they_lie(ages: list[int], most: int):
-    log = Log(ages)
-    rows, whole = newest(log, NAME, most=most, now=NOW, total=len(ages))  # type: ignore[arg-type]  # as much of one
-    ids = [decision.id for decision, _ in rows]
-    assert len(ids) <= most
-    assert whole == (len(ages) <= most)
-    crowds = (sum(age * 0.998 - 2 <= other <= age for other in ages) for age in ages)
-    if ids != log.ids[-most:]:  # so many at once that no start lies between too few and too many
-        assert max(crowds) > (SLACK - 1) * most
-
-
-def test_a_long_log_is_not_read_from_its_beginning():
-    log = Log(list(range(0, 3_000_000, 100)))
-    rows, whole = newest(log, NAME, most=500, now=NOW, total=30_000)  # type: ignore[arg-type]  # as much of one
-    assert [decision.id for decision, _ in rows] == log.ids[-500:]
-    assert not whole
-    assert log.read < 2 * SLACK * 500
-
-
-def test_everything_at_once_is_read_within_bounds_and_not_called_the_whole():
-    log = Log([5] * 10_000)
-    rows, whole = newest(log, NAME, most=100, now=NOW, total=10_000)  # type: ignore[arg-type]  # as much of one
-    assert len(rows) == 100
-    assert not whole
-
-
-def test_whoever_waits_gets_a_turn_now_and_then():
-    turns = []
-    newest(Log([1] * 1000), NAME, most=1000, now=NOW, total=1000, pause=lambda: turns.append(1))  # type: ignore[arg-type]
-    assert len(turns) == math.ceil(1000 / 64)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +40,20 @@ def test_the_arrays_are_the_log(world: World):
     assert read.part.decisions == 2000
     assert read.part.whole
     assert (read.part.first, read.part.last) == (log[0][0].time, log[-1][0].time)
+
+
+@pytest.mark.parametrize("most", [1, 1999, 2000, 2001])
+def test_the_newest_are_read_and_whether_there_are_more_is_told(world: World, most: int):
+    read = world.study(most=most)
+    assert read.times.tolist() == [decision.time for decision, _ in world.log][-most:]
+    assert read.part.whole is (most >= 2000)
+
+
+def test_whoever_waits_gets_a_turn_now_and_then(world: World):
+    turns: list[int] = []
+    settings, pause = world.route.settings, lambda: turns.append(1)
+    read_study(world.store, NAME, settings, Versions(), most=1000, pause=pause)
+    assert len(turns) == math.ceil(1001 / EVERY)
 
 
 def test_draws_that_the_log_tells_truly_raise_no_alarm_and_forged_ones_do(world: World):
@@ -154,12 +113,22 @@ def test_decisions_between_other_arms_are_left_out_and_counted(world: World):
     assert not read.part.HasField("first")
 
 
+def test_what_the_log_holds_no_more_is_counted():
+    """Of 300 decisions that were taken, retention has left the newest 180."""
+    world = lived(300, {"a": 0.5, "b": 0.5})
+    assert world.store.prune(NAME, before=world.log[120][0].time) == 120
+    part = world.study().part
+    assert (part.decisions, part.gone, part.whole) == (180, 120, True)
+    assert world.study(most=100).part.gone == 0, "what was not read is no loss"
+    assert lived(300, {"a": 0.5, "b": 0.5}).study().part.gone == 0
+
+
 def test_what_a_version_meant_is_read_once():
     world = lived(300, {"a": 0.5, "b": 0.5})
     asked = []
 
     class Counting(MemoryStore):
-        def fit(self, route: str, version: str) -> Any:
+        def fit(self, route: str, version: str) -> Fit | None:
             asked.append(version)
             return world.store.fit(route, version)
 
@@ -197,5 +166,5 @@ def test_a_floor_counts_where_it_held_for_every_arm():
 def test_the_floor_that_counts_is_the_one_of_then_and_not_of_now():
     world = lived(500, {"a": 0.5, "b": 0.9}, policy=ThompsonPolicy(), floor=0.1)
     now: Settings = msgspec.structs.replace(world.route.settings, floor=0.3)
-    read = read_study(world.store, NAME, now, Versions(), most=500, now=world.clock())
+    read = read_study(world.store, NAME, now, Versions(), most=500)
     assert read.floor(np.ones(500, dtype=np.bool_)) == pytest.approx(0.1)

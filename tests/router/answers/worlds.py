@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from router.answers.reading import Versions, read_study
+from router.answers.reading import read_study
 from router.answers.study import Study
 from router.call import Batch, Decision, Feedback
 from router.learning.credit import Crediting
 from router.learning.fitting import fit_of, fitted
+from router.learning.versions import Versions
 from router.route import Route, Routes
 from router.stores.memory import MemoryStore
 from tests.router.fakes import FakeClock, FakeLog, FakeUpstream, call_of, make_route
@@ -36,9 +37,8 @@ class World:
             for decision, outcomes in self.store.log(NAME)
         ]
 
-    def study(self, *, most: int = 100_000, later: float = 0.0) -> Study:
-        now = self.clock() + later
-        return read_study(self.store, NAME, self.route.settings, Versions(), most=most, now=now)
+    def study(self, *, most: int = 100_000) -> Study:
+        return read_study(self.store, NAME, self.route.settings, Versions(), most=most)
 
 
 def lived(

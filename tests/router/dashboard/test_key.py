@@ -10,7 +10,7 @@ import pytest
 
 from router.config import Client, Role
 from router.dashboard.origin import own_pages
-from router.edge.access import Access, guarded, role_for
+from router.edge.access import Access, guarded, roles_for
 from router.edge.limits import Limits
 from tests.router.dashboard.browser import Browser
 from tests.router.dashboard.conftest import DESK
@@ -24,7 +24,7 @@ def client(key: str, *roles: Role) -> Client:
 @pytest.fixture
 def address(fake: FakeAnswers) -> Iterator[str]:
     """A server with a client who may look, and one who may do all."""
-    if role_for("GET", "/dashboard/main.js") is not None:
+    if roles_for("GET", "/dashboard/main.js") is not None:
         pytest.skip("router/edge/access.py does not let people in to the page yet")
     access = Access(Limits(time.monotonic))
     access.use({"looker": client("look", "read"), "operator": client("operate", "read", "operate")})

@@ -32,7 +32,7 @@ def test_an_arm_is_told_in_numbers(page: Browser):
         *("challenger at 10.0.0.7:9000", "costs 0.004 a decision", "serving"),
         *("40.0 %", "4,000 decisions", "drawn now: 75.0 %"),
         *("0.560", "0.530 to 0.590", "3,900 rewards, 98.0 % of those due"),
-        *("+0.060", "better", "+0.020 to +0.100", "e-value 10,000, 3,900 decisions"),
+        *("+0.057", "better", "+0.017 to +0.097", "before cost +0.060 (+0.020 to +0.100), e-value 10,000"),
         *("> 99.9 %", "p50", "≤ 1 ms", "p95", "≤ 500 ms", "p99", "off the scale", "12 UNAVAILABLE"),
     ):
         assert said in told
@@ -40,12 +40,51 @@ def test_an_arm_is_told_in_numbers(page: Browser):
     assert "INTERNAL" not in page.text(arm("champion"))  # there were none, but at another route
     for said in ("ejected", "errors: 5.1 % against 0.5 %", "−0.10", "worse", "−0.18 to −0.02"):
         assert said in page.text(arm("canary-2"))
+    said = page.text("#arms")
+    assert "Net lift over champion" in said
+    assert "Means are of the decisions that each arm got, which differ; compare by lift. Net lift and P(best)" in said
+
+
+def test_without_costs_a_lift_is_told_as_it_is(page: Browser, fake: FakeAnswers):
+    told = fake.report.against_champion
+    for field in "cost", "net", "on_investment":
+        told.ClearField(field)
+    for each in fake.report.arms:
+        for field in "cost", "net_lift":
+            each.ClearField(field)
+        each.by_unit.ClearField("net_lift")
+    page.hurry()
+    page.reads("Lift over champion", "#arms")
+    lift = page.text(arm("challenger", "Lift"))
+    for said in "+0.060", "+0.020 to +0.100", "e-value 10,000, 3,900 decisions", "by unit: −0.06 to +0.18, e-value 1.4":
+        assert said in lift
+    for place in "#arms", "#value":
+        assert "cost" not in page.text(place)
+    assert "investment" not in page.text("#value")
+
+
+def test_how_a_canary_ended_is_told_of_its_arm(page: Browser, fake: FakeAnswers):
+    fake.report.arms[1].state = "rolled_back"
+    fake.report.arms[2].state = "serving"
+    fake.report.canary.outcome = "rolled_back"
+    page.hurry()
+    page.reads("rolled back", arm("challenger", "State"))
+    assert page.text("#summary").count("canary rolled back") == 1
+    assert "all arms serving" not in page.text("#summary")
+
+
+def test_what_was_not_read_of_the_log_is_counted(page: Browser, fake: FakeAnswers):
+    fake.report.log.gone, fake.report.log.other_arms = 1400, 75
+    page.hurry()
+    page.reads("10,000 decisions, all that are kept from", "#summary")
+    assert "1,400 decisions" in page.text("#summary")
+    assert "75 decisions, taken when the route had other arms" in page.text("#summary")
 
 
 def test_a_route_is_told_at_a_glance(page: Browser):
     told = page.text("#summary")
     for said in (
-        *("credit", "canary-2 ejected", "canary running", "Thompson(prior=Beta(a=1.0, b=1.0))", "5f0c2e77a1b04d19"),
+        *("credit", "canary-2 ejected", "canary running", "thompson, floor 0.02", "5f0c2e77a1b04d19"),
         *("10,300", "9,900", "96.1 % of decisions", "Sample ratio", "as logged", "e-value 0.1, 10,000 decisions"),
         *("Canary challenger", "step 2 of 4", "at 40.0 %", "0.0022", "0 to 1", "10,000 decisions, all from"),
         "Units came back: go by those that count units.",
@@ -58,7 +97,17 @@ def test_a_route_is_told_at_a_glance(page: Browser):
     assert "nobody answers: 1 arm, 1 off" in page.text("#routes")
     assert "its model is not ready" in page.text(arm("newcomer"))
     value = page.text("#value")
-    for said in ("0.524", "+0.024", "+0.004 to +0.044", "Gain of 9,700 decisions", "+233", "11.7", "1,990 %"):
+    for said in (
+        "0.524",
+        "+0.024",
+        "+0.004 to +0.044",
+        "Gain of 9,700 decisions",
+        "+233",
+        "11.7",
+        "+221",
+        "+27 to +415",
+        "1,889.7 %",
+    ):
         assert said in value
     metric = page.text("#metrics")
     for said in ("pnl", "GBP, higher is better", "0.40", "0.25 to 0.55", "1,600.25", "4,000"):
@@ -67,7 +116,7 @@ def test_a_route_is_told_at_a_glance(page: Browser):
 
 def test_what_units_say_stands_beside_what_decisions_say(page: Browser):
     assert "by unit: 0.44 to 0.68, 1,500 units, design effect 16" in page.text(arm("challenger", "Mean reward"))
-    assert "by unit: −0.06 to +0.18, e-value 1.4" in page.text(arm("challenger", "Lift"))
+    assert "by unit: −0.06 to +0.18" in page.text(arm("challenger", "Lift"))
     assert "by unit: no interval yet, 60 units" in page.text(arm("canary-2", "Mean reward"))
     assert "6,000 units drew 10,000 times, one of them 212 times" in page.text("#arms")
     assert "by unit" not in page.text(arm("newcomer"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -46,6 +47,7 @@ class StoreContract(UpkeepContract):
         assert store.outcomes(["d1"]) == {}
         assert store.sums(ROUTE) == {}
         assert list(store.log(ROUTE)) == []
+        assert list(store.newest(ROUTE)) == []
         assert store.fit(ROUTE, "7") is None
         assert store.events(ROUTE) == []
         assert store.documents("switch") == {}
@@ -135,6 +137,30 @@ class StoreContract(UpkeepContract):
         assert claims == [True, True, False, True, False], "there was nothing to correct about d2"
         assert {id: known[REWARD].value for id, known in store.outcomes(["d1", "d2"]).items()} == {"d1": 4.0}
         assert listed(store)["counts", "a"] == [3.0]
+
+    def test_a_credit_holds_only_while_what_it_was_worked_out_from_is_so(self, store: Store):
+        store.commit(Batch([decision("d1"), decision("d2")], [credit("d1", name="held", value=0.1)]))
+        wrong = [credit("d1", [1], given=("held", value)) for value in (None, 0.5, np.nextafter(0.1, 1), np.nan)]
+        assert store.commit(credited(*wrong, credit("d2", [1], given=("held", 0.1)))) == [False] * 5
+        right = [credit("d1", [1], given=("held", 0.1)), credit("d2", [1], given=("held", None))]
+        assert store.commit(credited(*right)) == [True, True]
+        assert store.commit(credited(*right)) == [False, False], "and is claimed once"
+        late = [
+            credit("d1", name="held", value=0.2, replaces=0.1, given=(REWARD, None)),
+            credit("d2", name="held", given=(REWARD, None)),
+        ]
+        assert store.commit(credited(*late)) == [False, False]
+        assert {id: set(known) for id, known in store.outcomes(["d1", "d2"]).items()} == {
+            "d1": {REWARD, "held"},
+            "d2": {REWARD},
+        }
+        assert listed(store)["counts", "a"] == [2.0]
+
+    def test_what_a_credit_was_worked_out_from_may_have_come_in_the_same_commit(self, store: Store):
+        first = [credit("d1", name="held", value=0.5), credit("d2", [1], given=("held", None))]
+        then = [credit("d1", [1], given=("held", None)), credit("d2", name="held", given=(REWARD, None))]
+        assert store.commit(Batch([decision("d1"), decision("d2")], [*first, *then])) == [True, True, False, False]
+        assert listed(store)["counts", "a"] == [1.0]
 
     def test_a_decision_and_its_outcome_may_come_in_one_commit(self, store: Store):
         assert store.commit(Batch([decision("d1")], [credit("d1", [1, 0.5])])) == [True]
@@ -263,6 +289,15 @@ class StoreContract(UpkeepContract):
         store.commit(decided(*ids))
         assert logged(store, after=after) == ids[len(ids) - count :]
 
+    def test_the_log_can_be_read_from_its_newest_end_and_only_as_far_as_is_asked(self, store: Store):
+        ids = [f"{n:04x}" for n in range(2500)]
+        store.commit(decided(*ids))
+        store.commit(Batch([decision("9", route="other"), decision("\U0010ffff", route="third")]))
+        store.commit(credited(*[credit(id, name=name) for id in ids[1000:2000] for name in (REWARD, "profit")]))
+        assert list(store.newest(ROUTE)) == list(store.log(ROUTE))[::-1]
+        assert [made.id for made, _ in islice(store.newest(ROUTE), 3)] == ids[:-4:-1]
+        assert [[made.id for made, _ in store.newest(route)] for route in ("other", "third")] == [["9"], ["\U0010ffff"]]
+
     def test_the_log_can_be_read_while_more_is_committed(self, store: Store):
         store.commit(decided(*[f"{n:04x}" for n in range(2500)]))
         seen = 0
@@ -343,6 +378,7 @@ class StoreContract(UpkeepContract):
                     st.builds(Outcome, ids, names, few, small),
                     adds.map(tuple),
                     st.sampled_from([None, 0.0, 1.0]),
+                    st.none() | st.tuples(names, st.sampled_from([None, 0.0, 1.0])),
                 ),
                 max_size=6,
             ),
@@ -371,7 +407,9 @@ class StoreContract(UpkeepContract):
                 expected_sums = {key[1:]: row.tolist() for key, row in model.sums.items() if key[0] == route}
                 assert listed(store, route) == expected_sums
                 log = sorted((d for d in model.decisions.values() if d.route == route), key=lambda d: d.id)
-                assert list(store.log(route)) == [(made, model.outcomes.get(made.id, {})) for made in log]
+                pairs = [(made, model.outcomes.get(made.id, {})) for made in log]
+                assert list(store.log(route)) == pairs
+                assert list(store.newest(route)) == pairs[::-1]
 
     def test_sums_over_many_commits_are_numpy_s_sums(self, store: Store):
         rng = np.random.default_rng(5)

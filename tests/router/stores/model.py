@@ -32,6 +32,8 @@ class Model:
         known = self.outcomes.get(one.outcome.decision, {})
         if (known[one.outcome.name].value if one.outcome.name in known else None) != one.replaces:
             return False
+        if one.given is not None and (known[one.given[0]].value if one.given[0] in known else None) != one.given[1]:
+            return False
         self.outcomes.setdefault(one.outcome.decision, {})[one.outcome.name] = one.outcome
         for add in one.adds:
             self.add(add.route, add.layout, add.arm, add.row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TypeAlias
@@ -9,16 +10,35 @@ from typing import TypeAlias
 import pytest
 
 from router.call import Batch
-from router.stores import Store, StoreError
+from router.stores import Malformed, Store, StoreError
 from tests.router.stores.words import credit, decided, decision, event, fit, listed
 
 Again: TypeAlias = Callable[[], Store]
+
+Damage: TypeAlias = Callable[[str, int, object], None]
+"""Writes something else into a column of a decision's row."""
+
+FAULTS = {
+    (3, "0.5"): "propensity: it cannot be of type str",
+    (4, "yesterday"): "time: it cannot be of type str",
+    (6, b"u"): "unit: it cannot be of type bytes",
+    (7, b"seven.."): "context: it has 7 bytes, and numbers have 8 each",
+    (8, "0.5, 0.5"): "probabilities: it cannot be of type str",
+    (9, "all"): "allowed: it is no integer",
+    (11, "["): "failed: it is no JSON of names",
+    (11, "[1]"): "failed: it is no JSON of names",
+    (13, "high"): "prediction: it is no number",
+}
 
 
 class OutsideContract:
     @pytest.fixture
     def again(self) -> Again:
         """A function that opens the same store as other processes do, empty at first."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def damage(self, again: Again) -> Damage:
         raise NotImplementedError
 
     @pytest.fixture
@@ -74,6 +94,17 @@ class OutsideContract:
             store.put("switch", {"a": b"1"}, events=[event("e"), event("\ud800")])
         assert store.documents("switch") == {}
         assert store.events("credit") == []
+
+    @pytest.mark.parametrize(("place", "said"), FAULTS.items(), ids=str)
+    def test_a_decision_that_somebody_else_wrote_is_named_with_what_is_wrong(
+        self, store: Store, damage: Damage, place: tuple[int, object], said: str
+    ):
+        store.commit(decided("d1", "d2", "d3"))
+        damage("d2", *place)
+        for read in (store.log, store.newest, lambda _: store.find(["d1", "d2"])):
+            with pytest.raises(Malformed, match=rf"decision 'd2' is malformed: {re.escape(said)}\."):
+                list(read("credit"))
+        assert store.find(["d1", "d3"]).keys() == {"d1", "d3"}, "the rest can be read"
 
     def test_a_closed_store_says_so(self, store: Store):
         store.commit(decided("d1"))

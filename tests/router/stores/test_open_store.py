@@ -53,7 +53,10 @@ def test_without_the_package_it_is_said_what_to_install(monkeypatch):
 )
 def test_any_other_url_is_refused_with_the_right_ones(url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r'"memory:", "sqlite:croupier\.db".*"sqlite:/var/lib/.*"redis://host:6379/0'):
+    with pytest.raises(
+        ValueError,
+        match=r'"memory:", "sqlite:croupier\.db" \(in the folder of the configuration\).*"sqlite:/var/lib/.*"redis://host:6379/0',
+    ):
         open_store(url)
     assert list(tmp_path.iterdir()) == []
 

@@ -13,14 +13,15 @@ import pytest
 import redis
 
 from router.call import Batch
-from router.stores import DECISIONS, StoreError, open_store
+from router.stores import DECISIONS, Malformed, Store, StoreError, open_store
 from router.stores.address import read_address
 from router.stores.redis import RedisStore
+from router.stores.redis_values import pack, unpack
 from tests.certificates import Authority
 from tests.process import until
 from tests.redis_server import RedisServer, free_port
 from tests.router.stores.contract import StoreContract
-from tests.router.stores.outside import Again, OutsideContract
+from tests.router.stores.outside import Again, Damage, OutsideContract
 from tests.router.stores.words import (
     ROUTE,
     Fresh,
@@ -86,9 +87,41 @@ class TestRedisStore(StoreContract):
 
 class TestOneRedis(OutsideContract):
     @pytest.fixture
-    def again(self, redis_server: RedisServer) -> Again:
-        prefix = f"test{next(numbers)}"
+    def prefix(self) -> str:
+        return f"test{next(numbers)}"
+
+    @pytest.fixture
+    def again(self, redis_server: RedisServer, prefix: str) -> Again:
         return lambda: opened(redis_server, prefix)
+
+    @pytest.fixture
+    def damage(self, redis_server: RedisServer, prefix: str) -> Damage:
+        def damage(id: str, column: int, value: object) -> None:
+            with closing(redis.Redis(port=redis_server.port, protocol=2)) as client:
+                key = f"{{{prefix}}}:decisions"
+                row = unpack(client.hget(key, id))  # type: ignore[arg-type]
+                row[column] = value
+                client.hset(key, id, pack(row))
+
+        return damage
+
+    def test_a_decision_that_is_kept_in_the_place_of_another_is_named(self, store: Store, damage: Damage):
+        store.commit(decided("d1", "d2"))
+        damage("d2", 0, "d1")
+        with pytest.raises(Malformed, match="decision 'd2' is malformed: what is kept there is another one"):
+            store.find(["d2"])
+
+    def test_what_is_no_row_at_all_is_named_too(self, store: Store, redis_server: RedisServer, prefix: str):
+        store.commit(Batch([decision("d1")], [credit("d1")], [], fits=[fit("7")]))
+        store.put("said", {}, events=[event("e1")])
+        with closing(redis.Redis(port=redis_server.port, protocol=2)) as client:
+            for name, field in ("events:credit", "e1"), ("fits:credit", "7"), ("outcomes", "d1"), ("decisions", "d1"):
+                assert client.hset(f"{{{prefix}}}:{name}", field, b"\xc1") == 0, "it was there"
+        calls: list[Callable[[], object]] = [lambda: store.events(ROUTE), lambda: store.fit(ROUTE, "7")]
+        calls += [lambda: store.outcomes(["d1"]), lambda: store.find(["d1"]), lambda: list(store.log(ROUTE))]
+        for call in calls:
+            with pytest.raises(Malformed, match=r"'(e1|7|d1)'.* is malformed"):
+                call()
 
 
 class TestARestart:
@@ -213,6 +246,7 @@ class TestManyReplicas:
                 assert [len(store.events(route)) for route in (ROUTE, "other")] == [1, 1]
                 assert store.documents("switch").keys() == {"a", "b"}
                 assert [len(list(store.log(route))) for route in (ROUTE, "other")] == [1, 1]
+                assert [len(list(store.newest(route))) for route in (ROUTE, "other")] == [1, 1]
                 assert store.fit(ROUTE, "7")
                 assert store.prune(ROUTE, before=np.inf) == 1
 
@@ -251,7 +285,8 @@ class TestRefusals:
             opened(redis_server, "another")
 
     def test_nobody_there_is_said(self):
-        with pytest.raises(StoreError, match=r"redis://127\.0\.0\.1:\d+/0\?prefix=croupier does not answer"):
+        said = r"^The store redis://127\.0\.0\.1:\d+/0\?prefix=croupier does not answer: .*[^.]\.$"
+        with pytest.raises(StoreError, match=said):
             open_store(f"redis://127.0.0.1:{free_port()}")
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from router.call import REWARD, Batch, Credit, Outcome
-from router.stores import DECISIONS, StoreError
+from router.stores import DECISIONS, Malformed, StoreError
 from router.stores.sqlite import SQLiteStore
 from router.stores.tables import SCHEMA
 from tests.router.stores.contract import StoreContract
-from tests.router.stores.outside import Again, OutsideContract
+from tests.router.stores.outside import Again, Damage, OutsideContract
 from tests.router.stores.words import ROUTE, Fresh, add, credit, decided, decision, event, fit, listed
 
 ROOT = Path(__file__).parents[3]
@@ -67,6 +67,15 @@ class TestOneFile(OutsideContract):
     @pytest.fixture
     def again(self, file: str) -> Again:
         return lambda: SQLiteStore(file)
+
+    @pytest.fixture
+    def damage(self, file: str) -> Damage:
+        def damage(id: str, column: int, value: object) -> None:
+            with closing(sqlite3.connect(file)) as db, db:
+                name = list(db.execute("PRAGMA table_info(decisions)"))[column][1]
+                db.execute(f"UPDATE decisions SET {name} = ? WHERE id = ?", (value, id))
+
+        return damage
 
 
 class TestDurability:
@@ -246,6 +255,20 @@ class TestForeignFiles:
             damaged.write(b"\xff" * 1000)
         with pytest.raises(StoreError, match=r"croupier\.db .*malformed"):
             SQLiteStore(file)
+
+    @pytest.mark.parametrize("column", ["value", "time"])
+    def test_an_outcome_that_is_no_number_is_named(self, store, column):
+        store.commit(Batch([decision("d1")], [credit("d1")], [], fits=[fit("7")]))
+        store.put("said", {}, events=[event("e1")])
+        store._db.execute(f"UPDATE outcomes SET {column} = 'much'")
+        store._db.execute("UPDATE events SET numbers = '{'")
+        store._db.execute("UPDATE fits SET sums = x'00'")
+        outcome = "outcome 'reward' of decision 'd1'"
+        calls = [lambda: store.outcomes(["d1"]), lambda: list(store.log(ROUTE)), lambda: list(store.newest(ROUTE))]
+        calls += [lambda: store.events(ROUTE), lambda: store.fit(ROUTE, "7")]
+        for call, what in zip(calls, [*[outcome] * 3, "event 'e1'", "version '7' of route 'credit'"], strict=True):
+            with pytest.raises(Malformed, match=f"{what} is malformed"):
+                call()
 
     def test_a_folder_is_refused(self, tmp_path):
         with pytest.raises(StoreError, match="unable to open"):

@@ -32,9 +32,10 @@ def credit(
     name: str = REWARD,
     value: float = 1.0,
     replaces: float | None = None,
+    given: tuple[str, float | None] | None = None,
 ) -> Credit:
     adds = tuple(add(*row, layout=layout, arm=arm) for row in rows)
-    return Credit(Outcome(id, name, value, time=2.5), adds, replaces)
+    return Credit(Outcome(id, name, value, time=2.5), adds, replaces, given)
 
 
 def fit(version: str, *sums: Sequence[float], route: str = ROUTE, settings: str = "{}") -> Fit:

@@ -13,7 +13,7 @@ import pytest
 from h2corn import Config, Server
 
 from protos.errors import Code, FailedPrecondition, UpstreamError
-from router.config.arm import Trust
+from router.trust import Trust
 from router.upstreams import Upstream
 from tests.certificates import Authority
 from tests.router.fakes import FakeUpstream, call_of
@@ -111,10 +111,16 @@ async def test_a_server_that_asks_who_we_are_is_told(kind: str, authority: Autho
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_files_that_cannot_be_used_are_refused_when_the_upstream_is_opened(kind: str, authority: Authority):
-    certificate, _ = authority.sign("client")
-    _, key = authority.sign("other")
-    for trust in (Trust(ca="/nowhere"), Trust(certificate=str(certificate), key=str(key))):
-        with pytest.raises(FailedPrecondition, match="tls: its files cannot be used"):
+    certificate, _ = map(str, authority.sign("client"))
+    _, key = map(str, authority.sign("other"))
+    for trust, said in (
+        (Trust(ca="/nowhere"), "tls.ca: /nowhere cannot be read: No such file or directory"),
+        (Trust(ca=key), f"tls.ca: {key} holds no certificate in PEM"),
+        (Trust(certificate=key, key=key), f"tls.certificate: {key} holds no certificate in PEM"),
+        (Trust(certificate=certificate, key=certificate), f"tls.key: {certificate} holds no key in PEM"),
+        (Trust(certificate=certificate, key=key), f"tls.key: {key} is the key of another certificate"),
+    ):
+        with pytest.raises(FailedPrecondition, match=f"^{said}"):
             async with upstream_of(**settings_of(kind, "127.0.0.1:1", trust)):
                 pass
 
