@@ -36,7 +36,7 @@ def test_what_clients_did_is_seen_and_an_arm_switched_off(server):
         page.size(1280, 800)
         page.open(f"http://{server.admin}/#route=multiply")
         page.reads("multiply", "#summary h2")
-        page.reads("Thompson", "#summary")
+        page.reads("thompson", "#summary")
         answers = [client.infer("multiply", {"x": ROWS}) for _ in range(REQUESTS)]
         for answer in answers:
             client.reward(answer.decision, 1.0 if answer.arm == "double" else 0.0, metrics={"profit": 2.0})

@@ -95,7 +95,7 @@ def test_reload_over_the_admin_port(reloaded):
         assert changed[-1] == 'routes.second.arms.double.model: nothing -> "double"'
         after = client.describe("first")
         assert [arm.reward for arm in after.arms] == [arm.reward for arm in before.arms]
-        assert "Thompson" in after.policy
+        assert after.policy == "thompson"
         assert after.arms[0].probability > 0.5
 
         write({"first": {"arms": ARMS, "polcy": {}}})

@@ -374,7 +374,7 @@ def test_v2_over_rest_on_the_same_port(v2):
             assert response.headers["croupier-decision"] == "d-1"
         assert client.get("/nowhere").json() == {"error": "there is no /nowhere here"}
         response = client.post("/v2/models/echo/infer", content=bytes(5_000_000))
-        assert (response.status_code, list(response.json())) == (429, ["error"])
+        assert (response.status_code, list(response.json())) == (413, ["error"])
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
