@@ -213,7 +213,9 @@ def test_metrics_count_what_happened(server):
 
 
 def test_metrics_show_time_lag_and_errors(server):
-    expect_answer(server.address, "multiply")
+    with Client(server.address) as client:
+        client.reward(client.infer("multiply", {"x": ROWS}).decision, 1.0)
+    until(lambda: "\ncroupier_mean_reward" in server.metrics_text())
     text = server.metrics_text()
     arm = 'arm="double",le="{}",route="multiply"'
     for bound in ("0.0001", "0.0002", "0.001", "0.01", "1.0", "+Inf"):
@@ -226,7 +228,6 @@ def test_metrics_show_time_lag_and_errors(server):
         "croupier_decisions_dropped_total",
         "croupier_store_errors_total",
         "croupier_arm_probability",
-        "croupier_mean_reward",
         "process_cpu_seconds_total",
     ):
         assert f"\n{name}" in text, name
