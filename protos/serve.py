@@ -232,7 +232,7 @@ def _most_connections() -> int:
 def _have_no_thread_interrupt_python() -> None:
     """Has the HTTP server's threads take a free core at once, as ever, but not the one that Python runs on.
 
-    They are woken for each answer, and every other one cut the work on the next request in two: a tenth of its cost.
+    They are woken for each answer, and cut the work on the next request in two: up to a tenth of what it costs.
     """
     if sys.platform != "linux":
         return
