@@ -54,7 +54,7 @@ def router(folder: Path, upstream: str, name: str = ROUTER, python: Sequence[str
         dedent(f"""\
             listen: 127.0.0.1:0
             admin: 127.0.0.1:0
-            drain_seconds: 0
+            linger_seconds: 0
             store: sqlite:croupier.db
             routes:
               mlp:

@@ -113,7 +113,7 @@ def _router(name: str, folder: Path, python: Sequence[str], route: str, more: st
     (folder / "croupier.yaml").write_text(f"""\
 listen: 127.0.0.1:0
 admin: 127.0.0.1:0
-drain_seconds: 0
+linger_seconds: 0
 models: models
 store: sqlite:croupier.db
 {more}

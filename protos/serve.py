@@ -126,6 +126,8 @@ async def serve(
         work += [asyncio.create_task(port.renew(renew_seconds)) for port in ports if port.listener.tls]
         await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        if not stop.is_set():  # a port has ended by itself
+            stopping()
         for task in work:
             task.cancel()
         # All of them: one that is left halfway would keep the event loop from closing.

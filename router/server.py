@@ -170,7 +170,7 @@ class Router:
             started=lambda addresses: started(*addresses),
             stopping=self._drain,
             reload=self._reload_on_signal,
-            linger_seconds=config.drain_seconds,
+            linger_seconds=config.linger_seconds,
         )
 
     async def reload(self) -> list[str]:

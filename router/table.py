@@ -32,7 +32,7 @@ FIXED = (
     "store",
     "flush_seconds",
     "refresh_seconds",
-    "drain_seconds",
+    "linger_seconds",
     "workers",
     "tracing",
 )

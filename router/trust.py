@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from protos.errors import FailedPrecondition
+from protos.grpc import MAX_MESSAGE
 
 
 class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,15 +42,16 @@ def tls_context(trust: Trust, protocol: str) -> ssl.SSLContext:
     return context
 
 
-def grpc_channel(grpc: Any, target: str, trust: Trust | None, options: list[tuple[str, Any]]) -> Any:
+def grpc_channel(grpc: Any, target: str, trust: Trust | None, *options: tuple[str, Any]) -> Any:
     """A channel of `grpc`, which is that module or grpc.aio, to "HOST:PORT"; plain without `trust`.
 
-    Raises FailedPrecondition for files that cannot be used.
+    It carries messages as large as our servers take. Raises FailedPrecondition for files that cannot be used.
     """
+    options += tuple((f"grpc.max_{way}_message_length", MAX_MESSAGE) for way in ("send", "receive"))
     if trust is None:
         return grpc.insecure_channel(target, options=options)
     if trust.server_name:
-        options = [*options, ("grpc.ssl_target_name_override", trust.server_name)]
+        options += (("grpc.ssl_target_name_override", trust.server_name),)
     return grpc.secure_channel(target, _grpc_credentials(trust), options=options)
 
 

@@ -111,7 +111,7 @@ async def supervise(work: Work, started: Callable[[str, str], None]) -> bool:
         greatest=GREATEST,
     )
     supervisor.shared = [shared_memory(config.workers)]
-    supervisor.linger_seconds = config.drain_seconds
+    supervisor.stop_seconds += config.linger_seconds
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.signal_one, signal.SIGHUP)
     return await supervisor.run()
 

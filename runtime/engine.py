@@ -214,6 +214,7 @@ class Engine:
         held = Held(replaced.servable, settings)
         self._catalogue.put(key, replace(replaced, servable=held, metrics=metrics))
         if old != key:
+            self._wanted.discard(old)
             self._forget(old)
         try:
             await replaced.close()
@@ -272,7 +273,6 @@ class Engine:
         self._forget(key)
 
     def _forget(self, key: Key) -> None:
-        self._wanted.discard(key)
         self._metrics.forget(*key)
         self._catalogue.note(key, State.UNAVAILABLE, "unloaded")
 

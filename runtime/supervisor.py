@@ -10,7 +10,7 @@ import msgspec
 from protos.workers.line import Order
 from protos.workers.supervisor import Supervisor
 from runtime.post import Work
-from runtime.process import Started
+from runtime.process import STOP_SECONDS, Started
 from runtime.scrapes import GREATEST
 from runtime.server_settings import ServerSettings
 
@@ -36,6 +36,7 @@ async def supervise(models: Path, settings: ServerSettings, started: Callable[[S
         key=_model,
         greatest=GREATEST,
     )
+    supervisor.stop_seconds = STOP_SECONDS
     return await supervisor.run()
 
 

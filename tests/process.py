@@ -162,7 +162,7 @@ def write_config(folder: Path, routes: Mapping[str, Any], **settings: Any) -> Pa
     """Writes `folder/croupier.yaml`: these routes and settings, on any free ports, ended at once."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "croupier.yaml"
-    plain = {"listen": ANY_PORT, "admin": ANY_PORT, "drain_seconds": 0}
+    plain = {"listen": ANY_PORT, "admin": ANY_PORT, "linger_seconds": 0}
     text = yaml.safe_dump({**plain, **settings, "routes": routes}, sort_keys=False)
     partial = folder / "croupier.yaml.partial"
     partial.write_text(text, "utf-8")

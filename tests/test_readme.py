@@ -64,7 +64,9 @@ def folder(tmp_path_factory):
     home = tmp_path_factory.mktemp("readme")
     for name in ("lstm", "transformer"):
         write_model(home / "models" / name, Chance(), inputs=[FEATURES], outputs=[PROBABILITY])
-    (home / "croupier.yaml").write_text(f"listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ndrain_seconds: 0\n{CONFIG}", "utf-8")
+    (home / "croupier.yaml").write_text(
+        f"listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nlinger_seconds: 0\n{CONFIG}", "utf-8"
+    )
     return home
 
 

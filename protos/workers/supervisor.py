@@ -20,7 +20,7 @@ from protos.workers.line import Headcount, Line, Order, Outcome, Outcomes, Post,
 from protos.workers.scrapes import Scraped
 from protos.workers.sockets import address_of, anchored, beside
 
-GRACE = 5.0  # seconds beyond those of draining, after which a worker is killed
+GRACE = 5.0  # seconds beyond those that a worker may take, after which it is killed
 SHORT_LIFE = 10.0  # seconds; a worker that lived less has a successor only after a pause
 LONGEST_PAUSE = 30.0
 SCRAPE_SECONDS = 2.0  # who has not said by then what it counted, counts as it last did
@@ -85,7 +85,7 @@ class Supervisor:
         self._replaced = asyncio.Lock()  # one at a time
         self._greatest = greatest
         self.shared: Sequence[int] = ()  # descriptors that all workers inherit
-        self.linger_seconds = 0.0  # for which they go on once they are told to stop
+        self.stop_seconds = DRAIN_SECONDS  # that they may take from the signal to their end
         self._workers: set[_Worker] = set()
         self._all_up = False
         self._journal: dict[str, Order] = {}
@@ -109,7 +109,7 @@ class Supervisor:
         for task in tending:
             task.add_done_callback(lambda _ended: None if self._stop.is_set() else self._end(signal.SIGTERM))
         await self._stop.wait()
-        await asyncio.wait(tending, timeout=self.linger_seconds + DRAIN_SECONDS + GRACE)
+        await asyncio.wait(tending, timeout=self.stop_seconds + GRACE)
         for worker in self._workers:
             worker.signal(signal.SIGKILL)
         for anchor in self._anchors:

@@ -66,10 +66,10 @@ def again(arguments: argparse.Namespace) -> str:
     """The options that say which server was asked, for another command; empty where it is the usual one."""
     if getattr(arguments, "config", None) is not None:
         return " --server HOST:PORT"  # the store was read, and a report is a server's
-    given = {"server": SERVER, "ca": "", "certificate": "", "key": ""}
+    usual_ones = {"server": SERVER, "ca": "", "server_name": "", "certificate": "", "key": ""}
     return "".join(
-        f" --{name} {shlex.quote(value)}"
-        for name, usual in given.items()
+        f" --{name.replace('_', '-')} {shlex.quote(value)}"
+        for name, usual in usual_ones.items()
         if (value := getattr(arguments, name)) != usual
     )
 

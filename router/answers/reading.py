@@ -18,6 +18,11 @@ EVERY = 64
 """Rows between two pauses."""
 
 
+def give_way() -> None:
+    """Lets another thread run: Python lets one run at a time, and requests want to be answered."""
+    time.sleep(0)
+
+
 def read_study(
     store: Store,
     name: str,
@@ -25,11 +30,11 @@ def read_study(
     versions: Versions,
     *,
     most: int,
-    pause: Callable[[], None] = lambda: time.sleep(0),
+    pause: Callable[[], None] = give_way,
 ) -> Study:
     """The newest decisions of a route's log, at most `most`, as arrays. Blocks for long, and raises StoreError.
 
-    `pause` is called every `EVERY` rows: Python lets one thread run at a time, and requests want to run too.
+    `pause` is called every `EVERY` rows.
     """
     before, sums = store.version(), store.sums(name)
     taken = sum(float(row[0]) for (layout, _), row in sums.items() if layout == DECISIONS)

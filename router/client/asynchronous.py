@@ -37,7 +37,6 @@ from protos.messages import (
 )
 from protos.v2 import SERVICE as V2
 from router.client.messages import (
-    OPTIONS,
     Answer,
     Earned,
     Parameter,
@@ -61,7 +60,7 @@ class AsyncClient:
 
         Raises FailedPrecondition for files of `tls` that cannot be used.
         """
-        self._channel = grpc_channel(grpc.aio, target, tls, OPTIONS)
+        self._channel = grpc_channel(grpc.aio, target, tls)
         self._timeout = timeout
         self._metadata = metadata_of(key)
 

@@ -37,7 +37,6 @@ from protos.messages import (
 )
 from protos.v2 import SERVICE as V2
 from router.client.messages import (
-    OPTIONS,
     Answer,
     Earned,
     Parameter,
@@ -64,7 +63,7 @@ class Client:
 
         Raises FailedPrecondition for files of `tls` that cannot be used.
         """
-        self._channel = grpc_channel(grpc, target, tls, OPTIONS)
+        self._channel = grpc_channel(grpc, target, tls)
         self._timeout = timeout
         self._metadata = metadata_of(key)
 

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from protos.grpc import MAX_MESSAGE
 from protos.messages import (
     DecideRequest,
     FeedbackRequest,
@@ -18,12 +17,6 @@ from protos.messages import (
 )
 from protos.tensors import add_inputs, outputs_of
 from router.wire import ARM, DECISION, PROPENSITY, UNIT
-
-OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.max_send_message_length", MAX_MESSAGE),
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-]
-"""Of a channel: messages as large as the server takes them."""
 
 Parameter: TypeAlias = bool | int | float | str
 """Of a request."""

@@ -9,7 +9,7 @@ from router.config.struct import Name, Struct, check_address, check_positive, ch
 from router.errors import listed
 
 MOST_WORKERS = 256
-LONGEST_DRAIN = 600  # seconds
+LONGEST_LINGER = 600  # seconds
 
 _ANY_HOST = {"0.0.0.0", "[::]"}  # noqa: S104  # nothing is bound here
 
@@ -39,7 +39,7 @@ class Config(Struct, frozen=True):
     store: str = "sqlite:croupier.db"  # where everything is kept: sqlite:FILE, redis://HOST:PORT/DB, or memory:
     flush_seconds: float = 0.05  # decisions are committed at least this often
     refresh_seconds: float = 0.25  # what other replicas learnt is read at least this often
-    drain_seconds: float = 5.0  # after SIGTERM it serves on and says that it is not ready, for load balancers to see
+    linger_seconds: float = 5.0  # after SIGTERM it serves on and says that it is not ready, for load balancers to see
     workers: int = 1  # processes that share the ports and learn together; each loads the models for itself
     max_message_mebibytes: int = 64  # of a request and of an answer
     tracing: Tracing | None = None  # none: no spans
@@ -70,8 +70,8 @@ class Config(Struct, frozen=True):
             raise ValueError("store: several workers need one that they share, sqlite: or redis:, and not memory:")
         check_positive(max_message_mebibytes=self.max_message_mebibytes)
         check_positive(flush_seconds=self.flush_seconds, refresh_seconds=self.refresh_seconds)
-        if not 0 <= self.drain_seconds <= LONGEST_DRAIN:
-            raise ValueError(f"drain_seconds: must lie between 0 and {LONGEST_DRAIN}, got {self.drain_seconds}")
+        if not 0 <= self.linger_seconds <= LONGEST_LINGER:
+            raise ValueError(f"linger_seconds: must lie between 0 and {LONGEST_LINGER}, got {self.linger_seconds}")
         local = [f"{name}.{arm}" for name, route in self.routes.items() for arm, a in route.arms.items() if a.is_local]
         if local and not self.models:
             raise ValueError(f"models: a folder of models is needed, for the arms without a target: {listed(local)}")

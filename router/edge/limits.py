@@ -16,15 +16,13 @@ from hashlib import blake2b
 
 from protos.errors import ResourceExhausted
 from router.config import Client
+from router.layers.limit import RETRY_SECONDS
 
 PLACES = 1 << 16
 """For clients; their pages come into being when they are written."""
 
 SLACK = 0.01
 """Of the time between two requests: what rounding may cost."""
-
-IN_FLIGHT_SECONDS = 1.0
-"""After which to try again where too many are in flight: nobody knows when one of them ends."""
 
 
 def shared_memory(workers: int) -> int:
@@ -94,7 +92,7 @@ class Limit:
         most = self._settings.max_in_flight
         if most is not None and (there := sum(self._in_flight)) >= most:
             sentence = f"client {self._name!r} has {there:.0f} requests in flight, as many as it may"
-            raise ResourceExhausted(sentence, retry_after=IN_FLIGHT_SECONDS)
+            raise ResourceExhausted(sentence, retry_after=RETRY_SECONDS)
         if self._settings.requests_per_second is not None:
             self._take(self._settings.requests_per_second)
         if most is None:

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from router.call import HELD, REWARD, Batch, Credit, Decision, Outcome
+from router.ids import first_id
 from router.learning.counting import Crediter, is_finite
 from router.learning.credit import GRACE_SECONDS
 from router.route import Route
@@ -121,8 +122,7 @@ class Maturity:
 
         Written down at once: so a configuration without a default knows that rewards are held.
         """
-        young = f"{max(0, int((now - wait) * 1000)):012x}"
-        begun = Mark("", wait) if mark is None else Mark(min(mark.after, young), wait, mark.stamp)
+        begun = Mark("", wait) if mark is None else Mark(min(mark.after, first_id(now - wait)), wait, mark.stamp)
         if begun != mark:
             self._put(route, begun)
             begun = mark_of(self._store, route) or begun

@@ -9,13 +9,10 @@ import grpc
 import grpc.aio
 
 from protos.errors import Code
-from protos.grpc import MAX_MESSAGE
 from router.trust import Trust, grpc_channel
 from router.upstreams.channel import Answer, Metadata, Refused
 
 _OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.max_send_message_length", MAX_MESSAGE),
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
     # A restarted upstream is found again in seconds, not after grpc's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -34,7 +31,7 @@ class GrpcChannel:
     def __init__(self, target: str, trust: Trust | None = None) -> None:
         """`target` is "HOST:PORT"; without `trust` the connection is plain."""
         self.target = target
-        self._channel = grpc_channel(grpc.aio, target, trust, _OPTIONS)
+        self._channel = grpc_channel(grpc.aio, target, trust, *_OPTIONS)
         self._methods: dict[str, Any] = {}
 
     @property

@@ -39,7 +39,7 @@ def wants_graphs(settings: ModelSettings) -> bool:
     options, where = settings.options, "parameters.extra.cuda_graphs"
     if not isinstance(options, FormatOptions) or not options.cuda_graphs:
         return False
-    if options.device.partition(":")[0] != "cuda":
+    if not options.gpu:
         raise FailedPrecondition(f"{where}: the device is {options.device!r}; set parameters.extra.device to cuda")
     for spec in (*settings.inputs, *settings.outputs):
         if spec.shape[:1] != (-1,):

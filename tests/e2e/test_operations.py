@@ -296,7 +296,7 @@ def test_metrics_tell_that_the_store_is_away(models, tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_load_balancers_are_told_before_the_ports_close(models, tmp_path, workers):
     """After SIGTERM it says that it is not ready and answers as ever, until its time is over: here, until SIGINT."""
-    settings = {"models": str(models), "drain_seconds": 100, "workers": workers}
+    settings = {"models": str(models), "linger_seconds": 100, "workers": workers}
     config = write_config(tmp_path, {"first": {"arms": ARMS}}, **settings)
     with Router(config) as router:
         ready = f"http://{router.admin}/ready"

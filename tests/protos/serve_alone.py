@@ -203,6 +203,15 @@ async def test_a_renewed_certificate_is_served_without_a_restart_and_a_broken_on
         assert await port.get() == "hello"
 
 
+async def test_readiness_goes_off_also_where_a_port_cannot_be_served():
+    taken = socket.create_server(("127.0.0.1", 0))
+    told: list[str] = []
+    address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with taken, pytest.raises(OSError, match="in use"):
+        await serve(Listener(hello, address), stopping=lambda: told.append("stopping"))
+    assert told == ["stopping"]
+
+
 async def test_a_certificate_that_is_none_is_refused_at_the_start(tmp_path: Path):
     (tmp_path / "x.pem").write_text("nothing")
     tls = Certificate(str(tmp_path / "x.pem"), str(tmp_path / "x.pem"))

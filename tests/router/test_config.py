@@ -268,7 +268,10 @@ WRONG = {
     "nobody in flight": (SMALL + "    max_in_flight: 0", "routes.r.max_in_flight: must be above 0"),
     "a flush that never comes": (SMALL + "flush_seconds: .inf", "flush_seconds: must be above 0"),
     "a refresh at once": (SMALL + "refresh_seconds: 0", "refresh_seconds: must be above 0"),
-    "a process that never ends": (SMALL + "drain_seconds: .inf", "drain_seconds: must lie between 0 and 600, got inf"),
+    "a process that never ends": (
+        SMALL + "linger_seconds: .inf",
+        "linger_seconds: must lie between 0 and 600, got inf",
+    ),
     "an address without port": (SMALL + "listen: localhost", "listen: expected HOST:PORT, got 'localhost'"),
     "an address that is a port": (SMALL + "admin: ':8082'", "admin: expected HOST:PORT"),
     "a missing folder of models": (SMALL + "models: nowhere", "models: .*nowhere is not a folder"),

@@ -180,7 +180,7 @@ async def test_a_model_that_does_not_load_is_named_with_its_arm(tmp_path: Path):
         "store: sqlite:other.db",
         "flush_seconds: 3",
         "refresh_seconds: 3",
-        "drain_seconds: 3",
+        "linger_seconds: 3",
         "workers: 3",
     ],
 )

@@ -127,6 +127,16 @@ async def running(root, load=None, registry=None):
 
 
 @asynccontextmanager
+async def serving(root, **how):
+    """An engine with the model "m" in service, whose factor is 1, and the GPU that it lies on."""
+    keep(root, 1, **how)
+    gpu = Gpu()
+    async with running(root, gpu) as engine:
+        await engine.load("m")
+        yield engine, gpu
+
+
+@asynccontextmanager
 async def swapping(engine, gpu, name="m"):
     """A reload of a model that was changed, stopped where the old one is gone and the new one is not there."""
     while gpu.entered.acquire(blocking=False):
@@ -156,12 +166,8 @@ def run(scenario):
 
 
 def test_the_old_model_is_gone_before_the_new_one_comes_and_calls_wait_for_it(tmp_path):
-    keep(tmp_path, 1)
-
     async def scenario():
-        gpu = Gpu()
-        async with running(tmp_path, gpu) as engine:
-            await engine.load("m")
+        async with serving(tmp_path) as (engine, gpu):
             keep(tmp_path, 2)
             async with swapping(engine, gpu) as loading:
                 assert not gpu.alive
@@ -213,12 +219,8 @@ def test_calls_that_were_there_before_are_answered_by_the_old_model(tmp_path, mo
 
 
 def test_held_calls_run_in_the_order_in_which_they_came(tmp_path):
-    keep(tmp_path, 1)
-
     async def scenario():
-        gpu = Gpu()
-        async with running(tmp_path, gpu) as engine:
-            await engine.load("m")
+        async with serving(tmp_path) as (engine, gpu):
             keep(tmp_path, 2)
             async with swapping(engine, gpu) as loading:
                 calls = [asyncio.create_task(engine.infer(request(x=np.full((1, 2), 100.0 + i)))) for i in range(50)]
@@ -300,12 +302,8 @@ def test_in_a_storm_of_calls_and_reloads_each_call_ends_and_rightly(tmp_path, se
 
 
 def test_a_held_call_whose_deadline_passes_is_told_at_once_and_never_runs(tmp_path):
-    keep(tmp_path, 1)
-
     async def scenario():
-        gpu = Gpu()
-        async with running(tmp_path, gpu) as engine:
-            await engine.load("m")
+        async with serving(tmp_path) as (engine, gpu):
             keep(tmp_path, 2)
             async with swapping(engine, gpu) as loading:
                 for patience in (-1, 0.01):
@@ -359,12 +357,8 @@ def test_no_more_calls_are_held_than_may_wait_and_those_that_leave_make_room(tmp
 
 @pytest.mark.parametrize("wrong", ["broken", "sample", "settings"])
 def test_what_would_not_work_is_refused_while_the_old_model_serves_on(tmp_path, wrong):
-    keep(tmp_path, 1)
-
     async def scenario():
-        gpu = Gpu()
-        async with running(tmp_path, gpu) as engine:
-            await engine.load("m")
+        async with serving(tmp_path) as (engine, gpu):
             keep(tmp_path, "broken" if wrong == "broken" else 2)
             says = "could not convert string to float: 'broken'"
             if wrong == "sample":
@@ -418,12 +412,8 @@ def test_where_the_new_model_fails_when_the_old_one_is_gone_held_calls_are_told_
 
 
 def test_a_held_call_that_does_not_fit_the_new_model_is_refused_by_it(tmp_path):
-    keep(tmp_path, 1)
-
     async def scenario():
-        gpu = Gpu()
-        async with running(tmp_path, gpu) as engine:
-            await engine.load("m")
+        async with serving(tmp_path) as (engine, gpu):
             keep(tmp_path, 2, shape=(-1, 4))
             async with swapping(engine, gpu) as loading:
                 calls = [ask(engine), asyncio.create_task(engine.infer(request(x=np.ones((1, 4)))))]
@@ -515,12 +505,8 @@ def test_an_ensemble_says_that_its_part_did_not_come_back(tmp_path):
 
 
 def test_unload_and_another_load_wait_for_the_end_of_a_swap(tmp_path):
-    keep(tmp_path, 1)
-
     async def scenario():
-        gpu = Gpu()
-        async with running(tmp_path, gpu) as engine:
-            await engine.load("m")
+        async with serving(tmp_path) as (engine, gpu):
             keep(tmp_path, 2)
             async with swapping(engine, gpu) as loading:
                 held = [ask(engine) for _ in range(3)]
@@ -540,12 +526,8 @@ def test_unload_and_another_load_wait_for_the_end_of_a_swap(tmp_path):
 
 
 def test_an_engine_that_closes_answers_what_is_held(tmp_path):
-    keep(tmp_path, 1)
-
     async def scenario():
-        gpu = Gpu()
-        async with running(tmp_path, gpu) as engine:
-            await engine.load("m")
+        async with serving(tmp_path) as (engine, gpu):
             keep(tmp_path, 2)
             async with swapping(engine, gpu):
                 held = [ask(engine) for _ in range(3)]
@@ -665,12 +647,8 @@ def test_a_version_comes_in_the_place_of_one_that_left_the_disk(tmp_path, factor
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
 def test_two_spellings_of_a_gpu_are_one(tmp_path, device):
-    keep(tmp_path, 1, device="cuda")
-
     async def scenario():
-        gpu = Gpu()
-        async with running(tmp_path, gpu) as engine:
-            await engine.load("m")
+        async with serving(tmp_path, device="cuda") as (engine, gpu):
             keep(tmp_path, 2, device=device)
             await engine.load("m")
             assert gpu.devices() == ["cuda", "cpu", device]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -20,7 +21,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from protos.messages import RepositoryModelLoadRequest, RepositoryModelUnloadRequest
 from protos.tensors import outputs_of
+from protos.workers.supervisor import Supervisor
 from runtime.__main__ import main
+from runtime.process import STOP_SECONDS
+from runtime.server_settings import ServerSettings
+from runtime.supervisor import supervise
 from tests import plain_http
 from tests.process import ROOT, Runtime, until
 from tests.runtime.models import Slow, Times, put
@@ -177,3 +182,16 @@ def test_workers_that_cannot_start_end_the_server(tmp_path, monkeypatch, caplog)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert main([str(tmp_path), "--port", "0", "--workers", "2"]) == 1
     assert "a worker ended with status 1 before all were up" in caplog.text
+
+
+def test_a_worker_has_as_long_to_stop_as_a_server_that_is_alone(tmp_path, monkeypatch):
+    """Or its supervisor would kill it in the middle of a call that it may still answer."""
+    given = []
+
+    async def run(supervisor):
+        given.append(supervisor.stop_seconds)
+        return True
+
+    monkeypatch.setattr(Supervisor, "run", run)
+    assert asyncio.run(supervise(tmp_path, ServerSettings(parallel_workers=2), lambda _started: None))
+    assert given == [STOP_SECONDS]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from argparse import ArgumentParser
 from typing import Any
 
 import pytest
 
 from protos.messages import Estimate, LogPart
 from router.__main__ import main
+from router.answers.asking import add_server, again
 from router.answers.tables import (
     NOTHING,
     Ink,
@@ -149,3 +151,13 @@ def test_a_wrong_question_shows_the_usage(argv: list[str], capsys: pytest.Captur
 def test_a_policy_file_that_is_not_there_is_a_sentence(capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", "r", "--policy", "/nowhere/policy.yaml", "--server", "127.0.0.1:1"]) == 1
     assert capsys.readouterr().err.startswith("croupier: [Errno 2] No such file or directory")
+
+
+def test_what_is_to_be_asked_next_is_asked_of_the_same_server_in_the_same_way():
+    parser = ArgumentParser()
+    add_server(parser, parser)
+    assert again(parser.parse_args([])) == ""
+    told = ["--server", "h:1", "--ca", "my ca.pem", "--server-name", "desk", "--certificate", "c.pem", "--key", "k.pem"]
+    assert again(parser.parse_args(told)) == (
+        " --server h:1 --ca 'my ca.pem' --server-name desk --certificate c.pem --key k.pem"
+    )
