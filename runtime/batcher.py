@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
-from time import perf_counter
+from time import perf_counter, thread_time
 from traceback import walk_tb
 from typing import NamedTuple
 
@@ -19,10 +19,7 @@ import numpy as np
 from protos.errors import CallError, DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
 from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING, Arrays, Model, Parameters
-from runtime.worker import Worker
-
-SLOW = 1e-3  # seconds; a model that runs in the event loop and takes longer
-STRIKES = 8  # times in a row gets a thread after all: its warm-up was not like its work
+from runtime.worker import Strikes, Worker
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +91,7 @@ class Batcher:
         self._queued = 0
         self._busy = False  # a flush is planned, or a batch is in the thread
         self._timer: asyncio.TimerHandle | None = None
-        self._strikes = 0
+        self._strikes = Strikes()
         self._swept = False
         self._idle: asyncio.Future[None] | None = None
 
@@ -174,7 +171,12 @@ class Batcher:
         for call in batch:
             self._metrics.queue_seconds.observe(started - call.arrived)
         if self._worker is None:
-            self._deliver(batch, *self._run(batch))
+            began = thread_time()
+            answers, seconds = self._run(batch)
+            if self._strikes.are_out(seconds, thread_time() - began):
+                _log.info("model %r runs for %.1f ms and gets a thread", self._model.name, seconds * 1e3)
+                self._worker = Worker(self._loop, self._model.name)
+            self._deliver(batch, answers, seconds)
         else:
             self._worker.do(lambda: self._run_there(batch))
 
@@ -258,8 +260,6 @@ class Batcher:
     def _deliver(self, batch: list[_Call], answers: list[Arrays | CallError], seconds: float) -> None:
         rows = sum(call.rows for call in batch)
         self._metrics.ran(rows, seconds)
-        if self._worker is None:
-            self._watch(seconds)
         self._plan()
         for call, answer in zip(batch, answers, strict=True):
             if call.runs is not None:
@@ -271,12 +271,6 @@ class Batcher:
                 call.future.set_exception(answer)
             else:
                 call.future.set_result(answer)
-
-    def _watch(self, seconds: float) -> None:
-        self._strikes = self._strikes + 1 if seconds > SLOW else 0
-        if self._strikes == STRIKES:
-            _log.info("model %r runs for %.1f ms and gets a thread", self._model.name, seconds * 1e3)
-            self._worker = Worker(self._loop, self._model.name)
 
     def _make_room(self) -> None:
         """Drops calls that nobody waits for, at most once a batch; raises ResourceExhausted when that is not enough."""

@@ -7,7 +7,6 @@ meet, which takes several times as long as to run them.
 
 from __future__ import annotations
 
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -30,7 +29,7 @@ NOISE = {"FP64": 1e-9, "FP32": 1e-5, "FP16": 0.05, "BF16": 0.2}
 
 
 def warm_up(model: Model, *, max_rows: int, free_size: int = 1) -> float:
-    """Seconds of a run with the most rows: the median of a few.
+    """Seconds of a run with the most rows: the least of a few, as others that load or serve meanwhile disturb some.
 
     A first dimension that is free is tried with 1, 2 and `max_rows`, then with what lies between, the fewest first, as
     far as there is time; any other with `free_size`. Floats are random in [0, 1), all else is zero. Raises
@@ -51,7 +50,7 @@ def warm_up(model: Model, *, max_rows: int, free_size: int = 1) -> float:
             _check(model.outputs, outputs, rows if shared else None)
             if rows == PAIR and len(times) == 1:
                 _check_rows(model, arrays, outputs)
-        seconds = median(times)
+        seconds = min(times)
     if shared and seconds <= SLOW:
         end = perf_counter() + BUDGET
         for rows in range(PAIR + 1, max_rows):

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
+SLOW = 1e-3  # seconds; a model that runs in the event loop and takes longer
+STRIKES = 8  # times in a row gets a thread after all: its warm-up was not like its work
+HELD_UP = 20e-3  # seconds for which a quick run, too, may wait for a processor or the interpreter's lock
 NICENESS = 5  # where cores are short, a model gets a third of what the event loop may take, which is seldom much
 
 
@@ -21,6 +24,19 @@ def step_back(niceness: int) -> None:
         thread = threading.get_native_id()
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + niceness)
+
+
+class Strikes:
+    """Counts how often in a row a model has held up the event loop in which it runs."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def are_out(self, seconds: float, cpu_seconds: float) -> bool:
+        """Hears how long a run took, and how much of that it computed; whether the model needs a thread of its own."""
+        slow = max(cpu_seconds, seconds - HELD_UP) > SLOW
+        self._count = self._count + 1 if slow else 0
+        return self._count == STRIKES
 
 
 class Worker:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
-from runtime import batcher as module
+from runtime import worker
 from runtime.batcher import Batcher
 from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING
@@ -325,7 +325,7 @@ def test_a_queue_swept_empty_is_no_trouble():
 
 
 def test_a_model_that_turns_out_slow_gets_a_thread(monkeypatch):
-    monkeypatch.setattr(module, "SLOW", 0.0)
+    monkeypatch.setattr(worker, "SLOW", 0.0)
     threads = []
 
     class Watched(Fake):
@@ -335,12 +335,32 @@ def test_a_model_that_turns_out_slow_gets_a_thread(monkeypatch):
 
     async def scenario():
         to = batcher(Watched("heavy"))
-        for i in range(module.STRIKES + 1):
+        for i in range(worker.STRIKES + 1):
             await submit(to, i)
         await to.close()
 
     asyncio.run(scenario())
-    assert threads == ["MainThread"] * module.STRIKES + ["model heavy"]
+    assert threads == ["MainThread"] * worker.STRIKES + ["model heavy"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cpu_seconds", "out"),
+    [
+        pytest.param(0.002, 0.002, True, id="computes"),
+        pytest.param(0.002, 0.0001, False, id="waits for the interpreter's lock"),
+        pytest.param(0.030, 0.0001, True, id="waits for something else"),
+        pytest.param(0.0005, 0.0005, False, id="quick"),
+    ],
+)
+def test_a_model_is_slow_by_what_it_does_and_not_by_what_others_do(seconds: float, cpu_seconds: float, out: bool):
+    strikes = worker.Strikes()
+    assert [strikes.are_out(seconds, cpu_seconds) for _ in range(worker.STRIKES)] == [False] * 7 + [out]
+
+
+def test_a_quick_run_begins_the_count_anew():
+    strikes = worker.Strikes()
+    slow = [strikes.are_out(0.002, 0.002) for _ in range(worker.STRIKES - 1)]
+    assert not any([*slow, strikes.are_out(0.0001, 0.0001), *(strikes.are_out(0.002, 0.002) for _ in slow)])
 
 
 @dataclass
