@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.overhead import Target
 from benchmarks.process import free_port, server
+from benchmarks.targets import Target
 
 NAME = "envoy"
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks import hop, overhead
+from benchmarks import hop
 from benchmarks.h2load import load
-from benchmarks.overhead import METHOD, Target, check, message
 from benchmarks.process import PYTHON
+from benchmarks.targets import METHOD, Target, check, message, our_full_router, our_router, our_runtime
 
 ROOT = Path(__file__).parents[1]
 SHOWN = 40
@@ -81,9 +81,9 @@ def remote_router(folder: Path, python: Sequence[str]) -> Iterator[Target]:
 
 
 SERVERS: dict[str, Callable[[Path, Sequence[str]], AbstractContextManager[Target]]] = {
-    "runtime": overhead.our_runtime,
-    "router": overhead.our_router,
-    "full": overhead.our_full_router,
+    "runtime": our_runtime,
+    "router": our_router,
+    "full": our_full_router,
     "hop": remote_router,
 }
 

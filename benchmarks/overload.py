@@ -32,8 +32,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.h2load import JSON, answers
-from benchmarks.overhead import METHOD
 from benchmarks.process import Server, server
+from benchmarks.targets import METHOD
 from protos.messages import ModelInferRequest
 from protos.tensors import add_inputs
 from tests.runtime.models import put, tensor

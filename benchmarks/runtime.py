@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks import first
 from benchmarks.h2load import answers
-from benchmarks.overhead import METHOD, Target
 from benchmarks.servers import MLSERVER, MODELS, OURS, SERVERS, TRITON
+from benchmarks.targets import METHOD, Target
 from protos.framing import frame
 from protos.messages import ModelInferRequest, ModelInferResponse
 from protos.tensors import add_inputs, outputs_of

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import triton
-from benchmarks.overhead import Target
 from benchmarks.process import free_port, server
+from benchmarks.targets import Target
 from tests.runtime.models import save
 
 OURS, MLSERVER, TRITON = "runtime", "mlserver", "triton"

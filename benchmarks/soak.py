@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from benchmarks.h2load import load
-from benchmarks.overhead import METHOD, check, message, our_runtime
 from benchmarks.process import Server, server
+from benchmarks.targets import METHOD, check, message, our_runtime
 from protos.messages import ModelInferRequest
 from protos.tensors import add_inputs, outputs_of
 from tests.runtime.models import Times, put, tensor

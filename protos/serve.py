@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any
 from h2corn import Config, Server
 
 from protos.grpc import GrpcApp
+from protos.threads import order_http_threads
 
 Asgi = Callable[
     [MutableMapping[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]
@@ -29,7 +28,6 @@ RENEW_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 _INHERITED = "fd://"
-_HTTP_THREADS = "tokio"  # h2corn's, by their name
 _BACKLOG = 1024  # connections that wait to be accepted
 _MANY = 1 << 20  # connections, where files are not limited
 _PART = 0.75  # of the files that may be open are connections; the rest are files, and connections of our own
@@ -218,7 +216,7 @@ class _Port:
             raise
         self._servers = {each: task for each, task in self._servers.items() if not task.done()}  # those have drained
         self._servers[server] = serving
-        _have_no_thread_interrupt_python()
+        order_http_threads()
         return server
 
 
@@ -229,19 +227,6 @@ def _most_connections() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return _MANY if soft == resource.RLIM_INFINITY else int(soft * _PART)
-
-
-def _have_no_thread_interrupt_python() -> None:
-    """Has the HTTP server's threads take a free core at once, as ever, but not the one that Python runs on.
-
-    They are woken for each answer, and cut the work on the next request in two: up to a tenth of what it costs.
-    """
-    if sys.platform != "linux":
-        return
-    for thread in Path("/proc/self/task").iterdir():
-        with suppress(OSError):  # it has ended, or a sandbox does not let us
-            if (thread / "comm").read_text().startswith(_HTTP_THREADS):
-                os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
 
 
 def _socket_of(listener: Listener) -> socket.socket | None:

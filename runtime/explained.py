@@ -14,12 +14,12 @@ from functools import partial
 from time import perf_counter
 
 from protos.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted
+from protos.threads import computes
 from runtime.explain import EXPLAIN, Explainer, Question, question_of
 from runtime.metrics import ModelMetrics
 from runtime.model import Arrays, Parameters, SharedModel
 from runtime.outcome import code_of
 from runtime.settings import ExplainOptions, ModelSettings
-from runtime.worker import step_back
 
 NICENESS = 10  # of the thread; where cores are short, it gets a tenth of what a thread that serves gets
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 # Measured on two cores: beside explanations, other requests keep three quarters of their rate with it, half without.
-_thread = ThreadPoolExecutor(1, "explain", initializer=partial(step_back, NICENESS))  # starts when first asked
+_thread = ThreadPoolExecutor(1, "explain", initializer=partial(computes, NICENESS))  # starts when first asked
 
 
 class Explained:

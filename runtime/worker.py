@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from queue import SimpleQueue
+
+from protos import threads
 
 SLOW = 1e-3  # seconds; a model that runs in the event loop and takes longer
 STRIKES = 8  # times in a row gets a thread after all: its warm-up was not like its work
 HELD_UP = 20e-3  # seconds for which a quick run, too, may wait for a processor or the interpreter's lock
 NICENESS = 5  # where cores are short, a model gets a third of what the event loop may take, which is seldom much
-
-
-def step_back(niceness: int) -> None:
-    """Lets other threads go first, the event loop's above all, from now on in this thread."""
-    # Else what takes microseconds, a refusal or a quick model, waits for the ends of a slow model's time slices. Only
-    # on Linux are priorities a thread's own.
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + niceness)
 
 
 class Strikes:
@@ -56,10 +45,11 @@ class Worker:
         self._jobs.put(None)
 
     def _work(self) -> None:
-        step_back(NICENESS)
+        threads.computes(NICENESS)
         while (job := self._jobs.get()) is not None:
             then = job()
             try:
                 self._loop.call_soon_threadsafe(then)
             except RuntimeError:
-                return  # the loop is closed: nobody waits any more
+                break  # the loop is closed: nobody waits any more
+        threads.ends()

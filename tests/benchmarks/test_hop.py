@@ -10,7 +10,7 @@ import pytest
 from benchmarks import hop
 from benchmarks.envoy import binary, envoy
 from benchmarks.h2load import load
-from benchmarks.overhead import METHOD, check, message
+from benchmarks.targets import METHOD, check, message
 from tests.process import until
 
 REQUESTS = 320

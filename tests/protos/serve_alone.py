@@ -7,11 +7,13 @@ import socket
 import ssl
 import sys
 from pathlib import Path
+from threading import Event, Thread
 from typing import Self
 
 import httpx
 import pytest
 
+from protos import threads
 from protos.serve import Certificate, Listener, serve
 from tests.certificates import Authority
 
@@ -81,13 +83,30 @@ async def test_a_port_speaks_tls(tmp_path: Path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules so")
-async def test_no_thread_of_the_http_server_takes_the_core_that_python_runs_on(tmp_path: Path):
+async def test_threads_of_the_http_server_interrupt_those_that_compute_and_not_those_that_are_soon_done(tmp_path: Path):
+    def policies() -> set[int]:
+        names = {int(each.name): (each / "comm").read_text() for each in Path("/proc/self/task").iterdir()}
+        return {os.sched_getscheduler(thread) for thread, name in names.items() if name.startswith("tokio")}
+
+    def compute() -> None:
+        threads.computes(5)
+        begun.set()
+        over.wait()
+        threads.ends()
+
+    begun, over = Event(), Event()
     async with Serving(Authority(tmp_path)) as port:
         assert await port.get() == "hello"
-        threads = {int(each.name): (each / "comm").read_text() for each in Path("/proc/self/task").iterdir()}
-        theirs = [thread for thread, name in threads.items() if name.startswith("tokio")]
-        assert theirs
-        assert {os.sched_getscheduler(thread) for thread in theirs} == {os.SCHED_BATCH}
+        assert policies() == {os.SCHED_BATCH}
+        computing = Thread(target=compute)
+        computing.start()
+        await asyncio.to_thread(begun.wait)
+        assert policies() == {os.SCHED_OTHER}
+        threads.order_http_threads()  # as a new port does
+        assert policies() == {os.SCHED_OTHER}
+        over.set()
+        await asyncio.to_thread(computing.join)
+        assert policies() == {os.SCHED_BATCH}
         assert os.sched_getscheduler(os.getpid()) == os.SCHED_OTHER
 
 

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from benchmarks.h2load import load
-from benchmarks.overhead import (
+from benchmarks.process import free_port
+from benchmarks.targets import (
     MESSAGE_BYTES,
     METHOD,
     check,
@@ -17,7 +18,6 @@ from benchmarks.overhead import (
     our_runtime,
     stock_mlserver,
 )
-from benchmarks.process import free_port
 from tests.process import until
 
 pytestmark = pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is missing: nghttp2-client has it")
