@@ -52,7 +52,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one server took: the median of its calm rounds, where it has enough of them, else of all."""
+    """What one server took: the median of its calm rounds, where every server has enough of them, else of all."""
 
     cpu_us: float
     cpu_us_of_all: float
@@ -91,7 +91,7 @@ def measure(calm_rounds: int, requests: int, patience: float) -> dict[str, Figur
             print(f"{told}; slowed {slowed} times; calm: {fewest} of {calm_rounds}", file=sys.stderr, flush=True)
             if fewest >= calm_rounds or time.monotonic() > end:
                 break
-    return {name: _figures(of, pace, calm_rounds) for name, of in samples.items()}
+    return {name: _figures(of, pace, only_calm=fewest >= calm_rounds) for name, of in samples.items()}
 
 
 def _round(target: Target, request: bytes, requests: int) -> Round:
@@ -102,9 +102,9 @@ def _round(target: Target, request: bytes, requests: int) -> Round:
     return Round(cpu * 1e6, requests / seen.seconds, single.mean_seconds)
 
 
-def _figures(samples: Sequence[Sample[Round]], pace: Pace, enough: int) -> Figures:
+def _figures(samples: Sequence[Sample[Round]], pace: Pace, *, only_calm: bool) -> Figures:
     every, undisturbed = [sample.value for sample in samples], calm(samples, pace)
-    rounds = undisturbed if len(undisturbed) >= enough else every
+    rounds = undisturbed if only_calm else every
     return Figures(
         cpu_us=statistics.median(each.cpu_us for each in rounds),
         cpu_us_of_all=statistics.median(each.cpu_us for each in every),
@@ -123,7 +123,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print figures for a program")
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else 9
-    figures = measure(rounds, 4_000, 0.0 if arguments.quick else arguments.patience)
+    figures = measure(rounds, 3_000, 0.0 if arguments.quick else arguments.patience)
     base, peer = figures[RUNTIME].cpu_us, figures[PEER].cpu_us
     if arguments.json:
         print(json.dumps({name: asdict(each) for name, each in figures.items()}))
@@ -143,7 +143,7 @@ def main() -> int:
             )
         print(f"h2load -c4 -m8, {MESSAGE_BYTES}-byte request; alone: mean latency of one request at a time")
         if min(each.calm for each in figures.values()) < rounds:
-            print(f"a server with fewer than {rounds} calm rounds is told by all of its rounds, slowed as they are")
+            print(f"not every server had {rounds} calm rounds: the figures are those of all rounds, slowed as they are")
     return figures[FULL].cpu_us - base > FULL_ADDS or any(figures[name].cpu_us > most for name, most in BOUNDS.items())
 
 
