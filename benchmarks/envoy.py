@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.process import free_port, server
-from benchmarks.targets import Target
+from benchmarks.process import Target, free_port, server
 
 NAME = "envoy"
 

@@ -24,8 +24,8 @@ import numpy as np
 
 from benchmarks.envoy import binary, envoy
 from benchmarks.h2load import load
-from benchmarks.process import PYTHON, server
-from benchmarks.targets import METHOD, Target, check, message
+from benchmarks.process import PYTHON, Target, server
+from benchmarks.targets import METHOD, check, message
 from protos.grpc import GrpcApp, Rpc
 from protos.messages import ModelInferResponse, ModelMetadataResponse, ModelReadyResponse
 from protos.serve import Listener, serve

@@ -25,8 +25,8 @@ from typing import Any
 
 from benchmarks import hop
 from benchmarks.h2load import load
-from benchmarks.process import PYTHON
-from benchmarks.targets import METHOD, Target, check, message, our_full_router, our_router, our_runtime
+from benchmarks.process import PYTHON, Target
+from benchmarks.targets import METHOD, check, message, our_full_router, our_router, our_runtime
 
 ROOT = Path(__file__).parents[1]
 SHOWN = 40

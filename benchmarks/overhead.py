@@ -20,13 +20,12 @@ from pathlib import Path
 
 from benchmarks.h2load import load
 from benchmarks.pace import Pace, Sample, calm
+from benchmarks.process import Target
+from benchmarks.servers import MLSERVER, OURS
 from benchmarks.targets import (
     FULL,
     MESSAGE_BYTES,
     METHOD,
-    PEER,
-    RUNTIME,
-    Target,
     check,
     message,
     our_full_router,
@@ -82,7 +81,7 @@ def measure(calm_rounds: int, requests: int, patience: float) -> dict[str, Figur
         end, before = time.monotonic() + patience, pace()
         while True:
             for target in targets:
-                took = _round(target, request, requests // 8 if target.name == PEER else requests)
+                took = _round(target, request, requests // 8 if target.name == MLSERVER else requests)
                 after = pace()
                 samples[target.name].append(Sample(took, max(before, after)))
                 before = after
@@ -126,7 +125,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else 9
     figures = measure(rounds, 3_000, 0.0 if arguments.quick else arguments.patience)
-    base, peer = figures[RUNTIME].cpu_us, figures[PEER].cpu_us
+    base, peer = figures[OURS].cpu_us, figures[MLSERVER].cpu_us
     if arguments.json:
         print(json.dumps({name: asdict(each) for name, each in figures.items()}))
     else:

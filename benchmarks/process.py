@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 PYTHON = (sys.executable,)
@@ -61,6 +62,15 @@ class Server:
                 return match
             time.sleep(0.05)
         raise RuntimeError(f"{self._process.args!r} printed no {pattern!r}:\n{self._log.read_text()[-2000:]}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server that answers requests."""
+
+    name: str
+    address: str
+    process: Server
 
 
 @contextmanager

@@ -23,8 +23,9 @@ import numpy as np
 
 from benchmarks import first
 from benchmarks.h2load import answers
+from benchmarks.process import Target
 from benchmarks.servers import MLSERVER, MODELS, OURS, SERVERS, TRITON
-from benchmarks.targets import METHOD, Target
+from benchmarks.targets import METHOD
 from protos.framing import frame
 from protos.messages import ModelInferRequest, ModelInferResponse
 from protos.tensors import add_inputs, outputs_of

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
 
 from benchmarks import triton
-from benchmarks.process import free_port, server
-from benchmarks.targets import Target
+from benchmarks.process import PYTHON, Target, free_port, server
 from tests.runtime.models import save
 
 OURS, MLSERVER, TRITON = "runtime", "mlserver", "triton"
@@ -51,37 +50,38 @@ MODELS: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, ...]]] = {
 """Each model, and the shape of one of its rows."""
 
 
-def _archives(folder: Path) -> dict[str, Path]:
+NAMES = tuple(MODELS)
+
+
+def _archives(folder: Path, names: Sequence[str] = NAMES) -> dict[str, Path]:
     torch.manual_seed(0)
     folder.mkdir()
-    archives = {name: folder / f"{name}.pt" for name in MODELS}
-    for name, (module, _) in MODELS.items():
-        save(module(), archives[name])
+    archives = {name: folder / f"{name}.pt" for name in names}
+    for name, archive in archives.items():
+        save(MODELS[name][0](), archive)
     return archives
 
 
-def _settings(name: str, implementation: str, archive: Path) -> str:
-    shape = [-1, *MODELS[name][1]]
-    return json.dumps(
-        {
+def write_models(folder: Path, names: Sequence[str], implementation: str = "runtime.TorchScriptModel") -> Path:
+    """Writes models under `folder`; returns the folder of models, as our servers and MLServer read it."""
+    for name, archive in _archives(folder / "archives", names).items():
+        settings = {
             "name": name,
             "implementation": implementation,
             "parameters": {"uri": str(archive)},
-            "inputs": [{"name": "x", "datatype": "FP32", "shape": shape}],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, *MODELS[name][1]]}],
             "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}],
         }
-    )
+        (folder / "models" / name).mkdir(parents=True)
+        (folder / "models" / name / "model-settings.json").write_text(json.dumps(settings))
+    return folder / "models"
 
 
 @contextmanager
-def our_runtime(folder: Path) -> Iterator[Target]:
+def our_runtime(folder: Path, names: Sequence[str] = NAMES, python: Sequence[str] = PYTHON) -> Iterator[Target]:
     """`croupier runtime`."""
-    for name, archive in _archives(folder / "archives").items():
-        (folder / "models" / name).mkdir(parents=True)
-        settings = _settings(name, "runtime.TorchScriptModel", archive)
-        (folder / "models" / name / "model-settings.json").write_text(settings)
-    command = [sys.executable, "-m", "runtime", str(folder / "models"), "--port", "0"]
-    with server(command, folder / "log") as process:
+    command = [*python, "-m", "runtime", str(write_models(folder, names)), "--port", "0"]
+    with server(command, folder / "log", folder=folder) as process:
         yield Target(OURS, process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1], process)
 
 
@@ -108,18 +108,16 @@ class Net(MLModel):
 
 
 @contextmanager
-def mlserver(folder: Path) -> Iterator[Target]:
+def mlserver(folder: Path, names: Sequence[str] = NAMES) -> Iterator[Target]:
     """MLServer with a plain custom runtime, without worker processes: its cheapest way."""
-    home, port = folder / "models", free_port()
-    for name, archive in _archives(folder / "archives").items():
-        (home / name).mkdir(parents=True)
+    home, port = write_models(folder, names, "runtime_net.Net"), free_port()
+    for name in names:
         (home / name / "runtime_net.py").write_text(_MLSERVER_RUNTIME)
-        (home / name / "model-settings.json").write_text(_settings(name, "runtime_net.Net", archive))
     settings = {"debug": False, "parallel_workers": 0, "host": "127.0.0.1", "grpc_port": port}
     settings |= {"http_port": free_port(), "metrics_port": free_port()}
     (home / "settings.json").write_text(json.dumps(settings))
     with server([sys.executable, "-m", "mlserver.cli.main", "start", "."], folder / "log", folder=home) as process:
-        for name in MODELS:
+        for name in names:
             process.wait_for(f"Loaded model '{name}' successfully")
         yield Target(MLSERVER, f"127.0.0.1:{port}", process)
 

@@ -2,82 +2,47 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-import torch
 
-from benchmarks.process import PYTHON, Server, free_port, server
+from benchmarks import servers
+from benchmarks.process import PYTHON, Target, server
 from protos.messages import ModelInferRequest, ModelInferResponse
 from protos.tensors import add_inputs, outputs_of
 from protos.v2 import SERVICE
 
 METHOD = SERVICE + "ModelInfer"
 MESSAGE_BYTES = 102
-PEER = "mlserver"
-RUNTIME, FULL = "runtime", "full"
-
-
-@dataclass(frozen=True)
-class Target:
-    """A server that answers requests for the model or route "mlp"."""
-
-    name: str
-    address: str
-    process: Server
+FULL = "full"
+_MLP = "mlp"
 
 
 def message() -> bytes:
     """The request: one FP32 tensor of shape [1, 20] in raw form."""
-    request = ModelInferRequest(model_name="mlp")
+    request = ModelInferRequest(model_name=_MLP)
     add_inputs(request, {"x": np.linspace(-1.0, 1.0, 20, dtype=np.float32)[None]}, raw=True)
     return request.SerializeToString()
 
 
-def write_model(folder: Path) -> None:
-    """The MLP as a model folder that both our runtime and the MLServer runtime below read."""
-    torch.manual_seed(0)
-    layers = [
-        torch.nn.Linear(20, 64),
-        torch.nn.ReLU(),
-        torch.nn.Linear(64, 64),
-        torch.nn.ReLU(),
-        torch.nn.Linear(64, 1),
-    ]
-    home = folder / "mlp"
-    home.mkdir(parents=True)
-    torch.jit.save(torch.jit.script(torch.nn.Sequential(*layers)), home / "model.pt")
-    settings = {
-        "name": "mlp",
-        "implementation": "runtime.TorchScriptModel",
-        "parameters": {"uri": "./model.pt"},
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 20]}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}],
-    }
-    (home / "model-settings.json").write_text(json.dumps(settings))
-
-
-@contextmanager
-def our_runtime(folder: Path, python: Sequence[str] = PYTHON) -> Iterator[Target]:
+def our_runtime(folder: Path, python: Sequence[str] = PYTHON) -> AbstractContextManager[Target]:
     """`croupier runtime`."""
-    write_model(folder / "models")
-    command = [*python, "-m", "runtime", "models", "--port", "0"]
-    with server(command, folder / "log", folder=folder) as process:
-        address = process.wait_for(r"^serving .* on (127\.0\.0\.1:\d+)")[1]
-        yield Target(RUNTIME, address, process)
+    return servers.our_runtime(folder, [_MLP], python)
+
+
+def stock_mlserver(folder: Path) -> AbstractContextManager[Target]:
+    """MLServer's cheapest way."""
+    return servers.mlserver(folder, [_MLP])
 
 
 @contextmanager
 def our_router(folder: Path, python: Sequence[str] = PYTHON) -> Iterator[Target]:
-    """`croupier serve`: a bandit over two arms in process, SQLite, metrics."""
+    """`croupier serve`: a bandit over three arms in process, SQLite, metrics."""
     with _router("router", folder, python, "policy: {kind: thompson}") as target:
         yield target
 
@@ -97,12 +62,12 @@ def our_full_router(folder: Path, python: Sequence[str] = PYTHON) -> Iterator[Ta
 
 @contextmanager
 def _router(name: str, folder: Path, python: Sequence[str], route: str, more: str = "") -> Iterator[Target]:
-    write_model(folder / "models")
+    models = servers.write_models(folder, [_MLP])
     (folder / "croupier.yaml").write_text(f"""\
 listen: 127.0.0.1:0
 admin: 127.0.0.1:0
 linger_seconds: 0
-models: models
+models: {models}
 store: sqlite:croupier.db
 {more}
 routes:
@@ -129,43 +94,6 @@ def _collector() -> Iterator[str]:
         yield address
     finally:
         collector.stop(None).wait()
-
-
-_MLSERVER_RUNTIME = """
-import torch
-from mlserver import MLModel
-from mlserver.codecs import NumpyCodec
-from mlserver.types import InferenceResponse
-
-torch.set_num_threads(1)
-
-
-class Mlp(MLModel):
-    async def load(self):
-        self.net = torch.jit.freeze(torch.jit.load("model.pt").eval())
-        return True
-
-    async def predict(self, payload):
-        x = torch.from_numpy(NumpyCodec.decode_input(payload.inputs[0]))
-        with torch.inference_mode():
-            y = self.net(x).numpy()
-        return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("y", y)])
-"""
-
-
-@contextmanager
-def stock_mlserver(folder: Path) -> Iterator[Target]:
-    """MLServer with a plain custom runtime, without worker processes: its cheapest way."""
-    write_model(folder)
-    home, port = folder / "mlp", free_port()
-    (home / "runtime_mlp.py").write_text(_MLSERVER_RUNTIME)
-    (home / "model-settings.json").write_text(json.dumps({"name": "mlp", "implementation": "runtime_mlp.Mlp"}))
-    settings = {"debug": False, "parallel_workers": 0, "host": "127.0.0.1"}
-    settings |= {"grpc_port": port, "http_port": free_port(), "metrics_port": free_port()}
-    (home / "settings.json").write_text(json.dumps(settings))
-    with server([sys.executable, "-m", "mlserver.cli.main", "start", "."], folder / "log", folder=home) as process:
-        process.wait_for("Loaded model 'mlp' successfully")
-        yield Target(PEER, f"127.0.0.1:{port}", process)
 
 
 def check(target: Target, request: bytes) -> None:

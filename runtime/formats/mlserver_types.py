@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from functools import lru_cache
 from math import prod
 from typing import Any, TypeVar
 
@@ -64,6 +63,8 @@ _OF_THE_SERVER = {
 }
 _NAME = re.compile(r"[0-9a-z_.-]+")  # as gRPC has it, which is narrower than HTTP
 _VALUE = re.compile(r"[ -~]*")
+_UNSAID = 100  # names, after which no more are told
+_unsaid: set[str] = set()
 _log = logging.getLogger(__name__)
 
 
@@ -140,13 +141,9 @@ def tell_of(message: Any, theirs: Any) -> None:
     values = theirs.parameters.model_dump()
     tell(message.parameters, values)
     for name, value in values.items():
-        if isinstance(value, list | dict) and name != "headers":
-            _say_left_out(name)
-
-
-@lru_cache(100)  # once
-def _say_left_out(parameter: str) -> None:
-    _log.warning("parameter %r of a model's answer is no text, number or truth, and is left out", parameter)
+        if isinstance(value, list | dict) and name != "headers" and name not in _unsaid and len(_unsaid) < _UNSAID:
+            _unsaid.add(name)
+            _log.warning("parameter %r of a model's answer is no text, number or truth, and is left out", name)
 
 
 def headers_of(answer: types.InferenceResponse) -> list[Header]:
