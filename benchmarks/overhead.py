@@ -12,14 +12,14 @@ import json
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.h2load import load
-from benchmarks.pace import Pace, Sample, calm
+from benchmarks.pace import Pace, Rounds, interleaved
 from benchmarks.process import Target
 from benchmarks.servers import MLSERVER, OURS
 from benchmarks.targets import (
@@ -67,7 +67,6 @@ def measure(calm_rounds: int, requests: int, patience: float) -> dict[str, Figur
     request, pace = message(), Pace()
     if len(request) != MESSAGE_BYTES:
         raise RuntimeError(f"the request has {len(request)} bytes, not {MESSAGE_BYTES}")
-    samples: dict[str, list[Sample[Round]]] = {}
     with ExitStack() as stack:
         targets = []
         for start in (our_runtime, our_router, our_full_router, stock_mlserver):
@@ -77,21 +76,18 @@ def measure(calm_rounds: int, requests: int, patience: float) -> dict[str, Figur
         for target in targets:
             check(target, request)
             load(target.address, METHOD, request, requests=requests)
-            samples[target.name] = []
-        end, before = time.monotonic() + patience, pace()
-        while True:
-            for target in targets:
-                took = _round(target, request, requests // 8 if target.name == MLSERVER else requests)
-                after = pace()
-                samples[target.name].append(Sample(took, max(before, after)))
-                before = after
-            fewest = min(len(calm(of, pace)) for of in samples.values())
-            told = ", ".join(f"{name} {of[-1].value.cpu_us:.0f} us" for name, of in samples.items())
-            slowed = ", ".join(f"{pace.slowed(of[-1].pace):.1f}" for of in samples.values())
-            print(f"{told}; slowed {slowed} times; calm: {fewest} of {calm_rounds}", file=sys.stderr, flush=True)
-            if fewest >= calm_rounds or time.monotonic() > end:
-                break
-    return {name: _figures(of, pace, only_calm=fewest >= calm_rounds) for name, of in samples.items()}
+
+        def heard(rounds: Mapping[str, Rounds[Round]]) -> None:
+            told = ", ".join(f"{name} {each.all[-1].cpu_us:.0f} us" for name, each in rounds.items())
+            fewest = min(len(each.calm) for each in rounds.values())
+            print(f"{told}; calm: {fewest} of {calm_rounds}", file=sys.stderr, flush=True)
+
+        measures = {
+            target.name: partial(_round, target, request, requests // 8 if target.name == MLSERVER else requests)
+            for target in targets
+        }
+        rounds = interleaved(measures, pace, enough=calm_rounds, patience=patience, heard=heard)
+    return {name: _figures(each) for name, each in rounds.items()}
 
 
 def _round(target: Target, request: bytes, requests: int) -> Round:
@@ -102,17 +98,15 @@ def _round(target: Target, request: bytes, requests: int) -> Round:
     return Round(cpu * 1e6, requests / seen.seconds, single.mean_seconds)
 
 
-def _figures(samples: Sequence[Sample[Round]], pace: Pace, *, only_calm: bool) -> Figures:
-    every, undisturbed = [sample.value for sample in samples], calm(samples, pace)
-    rounds = undisturbed if only_calm else every
+def _figures(rounds: Rounds[Round]) -> Figures:
     return Figures(
-        cpu_us=statistics.median(each.cpu_us for each in rounds),
-        cpu_us_of_all=statistics.median(each.cpu_us for each in every),
-        cpu_us_least=min(each.cpu_us for each in every),
-        rate=statistics.median(each.rate for each in rounds),
-        alone=statistics.median(each.alone for each in rounds),
-        rounds=len(every),
-        calm=len(undisturbed),
+        cpu_us=statistics.median(each.cpu_us for each in rounds.counted),
+        cpu_us_of_all=statistics.median(each.cpu_us for each in rounds.all),
+        cpu_us_least=min(each.cpu_us for each in rounds.all),
+        rate=statistics.median(each.rate for each in rounds.counted),
+        alone=statistics.median(each.alone for each in rounds.counted),
+        rounds=len(rounds.all),
+        calm=len(rounds.calm),
     )
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 STEPS = 50_000
@@ -41,16 +42,45 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Sample(Generic[T]):
-    """What was measured, and the pace of the machine: the slower of before and after, in seconds of the known work."""
+class Rounds(Generic[T]):
+    """What was measured of one target, round by round."""
 
-    value: T
-    pace: float
+    all: list[T]
+    calm: list[T]  # those in which nothing slowed the machine
+    counted: list[T]  # the calm ones where every target has enough of them, else all
 
 
-def calm(samples: Iterable[Sample[T]], pace: Pace) -> list[T]:
-    """What was measured while nothing slowed the machine, as far as `pace` knows it by now."""
-    return [sample.value for sample in samples if pace.slowed(sample.pace) <= CALM]
+def interleaved(
+    measures: Mapping[K, Callable[[], T]],
+    pace: Pace,
+    *,
+    enough: int,
+    patience: float,
+    heard: Callable[[Mapping[K, Rounds[T]]], None] = lambda _: None,
+) -> dict[K, Rounds[T]]:
+    """Measures each target once a round, until each has `enough` calm rounds, or for `patience` seconds.
+
+    `heard` gets what there is after each round.
+    """
+    samples: dict[K, list[tuple[T, float]]] = {key: [] for key in measures}  # each with the slower of before and after
+    end, before = time.monotonic() + patience, pace()
+    while True:
+        for key, measure in measures.items():
+            value = measure()
+            after = pace()
+            samples[key].append((value, max(before, after)))
+            before = after
+        rounds = _rounds(samples, pace, enough)
+        heard(rounds)
+        if time.monotonic() > end or all(len(each.calm) >= enough for each in rounds.values()):
+            return rounds
+
+
+def _rounds(samples: Mapping[K, Sequence[tuple[T, float]]], pace: Pace, enough: int) -> dict[K, Rounds[T]]:
+    every = {key: [value for value, _ in of] for key, of in samples.items()}
+    calm = {key: [value for value, seconds in of if pace.slowed(seconds) <= CALM] for key, of in samples.items()}
+    counted = calm if all(len(of) >= enough for of in calm.values()) else every
+    return {key: Rounds(every[key], calm[key], counted[key]) for key in samples}
 
 
 def _on_slowest_core() -> float:

@@ -1,9 +1,9 @@
 """What serving a model costs, and how long a caller waits: ours beside MLServer and Triton, in one run.
 
 Every server holds the same TorchScript archives and answers the same V2 requests over gRPC. CPU time is that of the
-server's processes; latency is what h2load saw of every request. The rounds are interleaved, so that a noisy machine is
-noisy for all; of each figure's rounds the one with the least CPU time is shown. Below stands what a model's first
-callers wait for, before its warm-up and after.
+server's processes, the median of the rounds in which nothing slowed the machine (see `pace`); latency is what h2load
+saw of every request in them. The rounds are interleaved and short. Below stands what a model's first callers wait for,
+before its warm-up and after.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import first
-from benchmarks.h2load import answers
+from benchmarks.h2load import Answers, answers
+from benchmarks.pace import Pace, Rounds, interleaved
 from benchmarks.process import Target
 from benchmarks.servers import MLSERVER, MODELS, OURS, SERVERS, TRITON
 from benchmarks.targets import METHOD
@@ -34,6 +38,7 @@ from protos.tensors import add_inputs, outputs_of
 CONCURRENT = {1: (1, 1), 8: (4, 2), 32: (4, 8), 64: (8, 8), 256: (8, 32)}
 PROMISED = 32  # calls at a time for which promises are made, about the case "mlp"
 CPU_US, OF_MLSERVER = 75.0, 9.0  # at most, and at least so many times less
+_MORE = 6  # times the effort where something is promised
 _FEWEST = 64  # requests
 _MOST = 100_000
 
@@ -65,6 +70,27 @@ CASES = (
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How long to measure one case."""
+
+    rounds: int  # calm ones, of each server
+    seconds: float  # of one round of one server
+    patience: float  # seconds to wait for calm rounds
+
+
+QUICK, WHOLE = Effort(1, 0.5, 0.0), Effort(3, 0.7, 20.0)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one server took under one load, once."""
+
+    cpu_us: float  # a request
+    per_second: float
+    seconds: NDArray[np.float64]  # of each request
+
+
+@dataclass(frozen=True)
 class Figure:
     """One server under one load."""
 
@@ -76,6 +102,8 @@ class Figure:
     p50_ms: float
     p99_ms: float
     p999_ms: float
+    rounds: int
+    calm: int  # of them; where some server had too few, all count
 
 
 def answer(target: Target, case: Case) -> Any:
@@ -87,12 +115,12 @@ def answer(target: Target, case: Case) -> Any:
     return y
 
 
-def figure(target: Target, case: Case, concurrent: int, seconds: float) -> Figure:
+def once(target: Target, case: Case, concurrent: int, seconds: float) -> Round:
     """Loads a server for about so many seconds."""
     clients, streams = CONCURRENT[concurrent]
     body = frame(case.message)
 
-    def offered(requests: int) -> Any:
+    def offered(requests: int) -> Answers:
         return answers(target.address, METHOD, body, requests=requests, clients=clients, streams=streams)
 
     probe = max(_FEWEST, 2 * concurrent)
@@ -100,14 +128,22 @@ def figure(target: Target, case: Case, concurrent: int, seconds: float) -> Figur
     before = target.process.cpu_seconds()
     seen = offered(requests)
     cpu = target.process.cpu_seconds() - before
-    p50, p99, p999 = np.percentile(seen.seconds, [50, 99, 99.9]) * 1e3
-    per_second = requests / seen.elapsed
-    return Figure(target.name, case.name, concurrent, cpu / requests * 1e6, per_second, p50, p99, p999)
+    return Round(cpu / requests * 1e6, requests / seen.elapsed, seen.seconds)
 
 
-def measure(names: list[str], concurrent: list[int], rounds: int, seconds: float) -> list[Figure]:
-    """The best figure of each server, case and number of calls at a time. Raises when their answers differ."""
-    best: dict[tuple[str, int, str], Figure] = {}
+def figure(server: str, case: str, concurrent: int, rounds: Rounds[Round]) -> Figure:
+    """What the rounds that count say together."""
+    cpu_us = median(each.cpu_us for each in rounds.counted)
+    per_second = median(each.per_second for each in rounds.counted)
+    seconds = np.concatenate([each.seconds for each in rounds.counted])
+    p50, p99, p999 = np.percentile(seconds, [50, 99, 99.9]) * 1e3
+    return Figure(server, case, concurrent, cpu_us, per_second, p50, p99, p999, len(rounds.all), len(rounds.calm))
+
+
+def measure(names: list[str], concurrent: list[int], effort: Effort) -> list[Figure]:
+    """A figure for each server, case and number of calls at a time. Raises when their answers differ."""
+    figures: list[Figure] = []
+    pace = Pace()
     with ExitStack() as stack:
         targets = []
         for name in names:
@@ -118,18 +154,21 @@ def measure(names: list[str], concurrent: list[int], rounds: int, seconds: float
             expected = answer(targets[0], case)
             for target in targets[1:]:
                 np.testing.assert_allclose(answer(target, case), expected, rtol=1e-4, atol=1e-5)
-        for number in range(rounds):
-            for case in CASES:
-                print(f"round {number + 1}/{rounds} {case.name}", file=sys.stderr, flush=True)
-                for calls in concurrent:
-                    if calls == PROMISED and case is not CASES[0]:
-                        continue
-                    for target in targets:
-                        seen = figure(target, case, calls, seconds)
-                        key = (case.name, calls, target.name)
-                        if key not in best or seen.cpu_us < best[key].cpu_us:
-                            best[key] = seen
-    return list(best.values())
+        for case in CASES:
+            for calls in concurrent:
+                promised = case is CASES[0] and calls == PROMISED
+                if calls == PROMISED and not promised:
+                    continue
+                rounds = interleaved(
+                    {target.name: partial(once, target, case, calls, effort.seconds) for target in targets},
+                    pace,
+                    enough=effort.rounds * _MORE if promised else effort.rounds,
+                    patience=effort.patience * _MORE if promised else effort.patience,
+                )
+                figures += [figure(name, case.name, calls, each) for name, each in rounds.items()]
+                told = ", ".join(f"{each.server} {each.cpu_us:.0f} us" for each in figures[-len(targets) :])
+                print(f"{case.name}, {calls} at a time: {told}", file=sys.stderr, flush=True)
+    return figures
 
 
 def broken(figures: list[Figure]) -> list[str]:
@@ -150,12 +189,13 @@ def table(figures: list[Figure]) -> str:
     """A line for each figure; `of ours` is the CPU time beside that of our runtime."""
     ours = {(each.case, each.concurrent): each.cpu_us for each in figures if each.server == OURS}
     head = f"{'request':<14}{'at a time':>10}  {'server':<10}{'CPU us':>9}{'of ours':>9}{'requests/s':>12}"
-    lines = [f"{head}{'p50 ms':>9}{'p99 ms':>9}{'p99.9 ms':>10}"]
+    lines = [f"{head}{'p50 ms':>9}{'p99 ms':>9}{'p99.9 ms':>10}{'calm rounds':>14}"]
     for each in figures:
         ratio = each.cpu_us / ours[each.case, each.concurrent]
         lines.append(
             f"{each.case:<14}{each.concurrent:>10}  {each.server:<10}{each.cpu_us:>9.1f}{ratio:>8.2f}x"
             f"{each.per_second:>12,.0f}{each.p50_ms:>9.2f}{each.p99_ms:>9.2f}{each.p999_ms:>10.2f}"
+            f"{each.calm:>8} of {each.rounds}"
         )
     return "\n".join(lines)
 
@@ -167,7 +207,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print figures for a program")
     arguments = parser.parse_args()
     names = list(SERVERS)
-    figures = measure(names, [1, PROMISED], 1, 0.5) if arguments.quick else measure(names, list(CONCURRENT), 3, 2.0)
+    figures = measure(names, [1, PROMISED], QUICK) if arguments.quick else measure(names, list(CONCURRENT), WHOLE)
     warmth = first.measure(1) if arguments.quick else first.measure()
     said = broken(figures)
     if arguments.json:

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from benchmarks import first, triton
-from benchmarks.runtime import CASES, CPU_US, Figure, answer, broken, figure, table
+from benchmarks.pace import Rounds
+from benchmarks.runtime import CASES, CPU_US, Figure, Round, answer, broken, figure, once, table
 from benchmarks.servers import MLSERVER, OURS, SERVERS, TRITON
 
 h2load = pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is missing: nghttp2-client has it")
 
 
 def mlp(server, cpu_us, concurrent=32):
-    return Figure(server, "mlp", concurrent, cpu_us, 1000.0, 1.0, 2.0, 3.0)
+    return Figure(server, "mlp", concurrent, cpu_us, 1000.0, 1.0, 2.0, 3.0, 3, 3)
 
 
 def test_promises_that_are_kept_say_nothing():
@@ -44,10 +45,17 @@ def test_a_server_answers_every_case_and_is_measured(name, tmp_path):
             y = answer(target, case)
             assert y.shape == (case.rows, 1)
             assert np.isfinite(y).all()
-        seen = figure(target, CASES[0], 8, 0.05)
-    assert (seen.server, seen.case, seen.concurrent) == (name, "mlp", 8)
-    assert 0 < seen.p50_ms <= seen.p99_ms <= seen.p999_ms
-    assert seen.cpu_us >= 0
+        seen = once(target, CASES[0], 8, 0.05)
+    assert seen.cpu_us > 0
+    assert seen.per_second > 0
+    assert (seen.seconds > 0).all()
+
+
+def test_a_figure_is_of_all_requests_in_the_rounds_that_count():
+    rounds = [Round(cpu, 1000.0, np.full(100, ms * 1e-3)) for cpu, ms in ((50.0, 1.0), (60.0, 2.0), (70.0, 3.0))]
+    seen = figure(OURS, "mlp", 32, Rounds([*rounds, Round(900.0, 1.0, np.ones(100))], rounds, rounds))
+    assert (seen.cpu_us, seen.p50_ms, seen.p99_ms, seen.p999_ms) == pytest.approx((60.0, 2.0, 3.0, 3.0))
+    assert (seen.rounds, seen.calm) == (4, 3)
 
 
 @pytest.mark.parametrize("state", [first.COLD, first.WARM])
