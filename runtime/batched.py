@@ -5,19 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable
 
+import numpy as np
+
 from protos.errors import InvalidArgument
 from runtime.batcher import Batcher
 from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING, Arrays, Model, Parameters, batched
 from runtime.settings import ModelSettings
+from runtime.warmup import Times
 
-QUICK = 200e-6  # seconds; a fullest batch that takes less is run in the event loop: a thread would cost more
+QUICK = 500e-6  # seconds that others may wait; a batch that takes less is run in the event loop, a thread costs 100 us
+
+
+def quick_rows(times: Times) -> int:
+    """Up to how many rows a run is quick; between two numbers of rows that were timed, as if on a straight line."""
+    rows = np.arange(1, max(times) + 1)
+    quick = np.interp(rows, list(times), list(times.values())) < QUICK
+    return int(quick.cumprod().sum())
 
 
 class Batched:
-    """Shares a model between callers. `seconds` is what its fullest batch took at warm-up."""
+    """Shares a model between callers. `times` are those of its warm-up."""
 
-    def __init__(self, model: Model, settings: ModelSettings, metrics: ModelMetrics, seconds: float) -> None:
+    def __init__(self, model: Model, settings: ModelSettings, metrics: ModelMetrics, times: Times) -> None:
         self.inputs = model.inputs
         self.outputs = model.outputs
         self.memory = model.memory
@@ -32,7 +42,7 @@ class Batched:
             max_rows=settings.max_batch_size if self._batched else 1,
             max_wait=settings.max_batch_time if self._batched else 0.0,
             max_queue=settings.options.max_queue,
-            quick=seconds < QUICK,
+            quick_rows=quick_rows(times),
         )
 
     def admit(self) -> None:

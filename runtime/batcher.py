@@ -67,7 +67,8 @@ class Batcher:
     """Runs one model for many callers. It belongs to the event loop in which it is made.
 
     `max_rows` limits a batch; a call that alone has more runs alone. `max_wait` is how many seconds a call may wait for
-    others, `max_queue` how many calls may wait at all. With `quick` the model runs in the event loop.
+    others, `max_queue` how many calls may wait at all. A batch of up to `quick_rows` runs in the event loop, any larger
+    one in a thread.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Batcher:
         max_rows: int,
         max_wait: float = 0.0,
         max_queue: int = 1024,
-        quick: bool = False,
+        quick_rows: int = 0,
     ) -> None:
         self._model = model
         self._metrics = metrics
@@ -86,7 +87,8 @@ class Batcher:
         self._max_wait = max_wait
         self._max_queue = max_queue
         self._loop = asyncio.get_running_loop()
-        self._worker = None if quick else Worker(self._loop, model.name)
+        self._quick_rows = quick_rows
+        self._worker: Worker | None = None
         self._groups: dict[Hashable, _Group] = {}  # the next to run is first
         self._queued = 0
         self._busy = False  # a flush is planned, or a batch is in the thread
@@ -170,14 +172,10 @@ class Batcher:
         started = perf_counter()
         for call in batch:
             self._metrics.queue_seconds.observe(started - call.arrived)
-        if self._worker is None:
-            began = thread_time()
-            answers, seconds = self._run(batch)
-            if self._strikes.are_out(seconds, thread_time() - began):
-                _log.info("model %r runs for %.1f ms and gets a thread", self._model.name, seconds * 1e3)
-                self._worker = Worker(self._loop, self._model.name)
-            self._deliver(batch, answers, seconds)
+        if sum(call.rows for call in batch) <= self._quick_rows:
+            self._run_here(batch)
         else:
+            self._worker = self._worker or Worker(self._loop, self._model.name)
             self._worker.do(lambda: self._run_there(batch))
 
     def _take(self) -> list[_Call]:
@@ -209,10 +207,18 @@ class Batcher:
         return True
 
     def _run(self, batch: list[_Call]) -> tuple[list[Arrays | CallError], float]:
-        """An answer to each call, and the seconds that it took. In the thread, if there is one."""
+        """An answer to each call, and the seconds that it took."""
         started = perf_counter()
         answers = self._answers(batch)
         return answers, perf_counter() - started
+
+    def _run_here(self, batch: list[_Call]) -> None:
+        began = thread_time()
+        answers, seconds = self._run(batch)
+        if self._strikes.are_out(seconds, thread_time() - began):
+            _log.info("model %r runs for %.1f ms and gets a thread", self._model.name, seconds * 1e3)
+            self._quick_rows = 0
+        self._deliver(batch, answers, seconds)
 
     def _run_there(self, batch: list[_Call]) -> Callable[[], None]:
         answers, seconds = self._run(batch)

@@ -51,7 +51,7 @@ class Loader:
                     return TensorService(Chain(options, self._find), settings, ENSEMBLE_PLATFORM, metrics)
         except FailedPrecondition as error:
             raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
-        model, seconds, explainer = await self._in_thread(prepare, self._load, settings, folder)
+        model, times, explainer = await self._in_thread(prepare, self._load, settings, folder)
         if isinstance(model, Servable):
             try:
                 self._endpoints.check(settings.name, model)  # and nobody has a turn until it is in service
@@ -59,7 +59,7 @@ class Loader:
                 await model.close()
                 raise
             return model
-        batched = Batched(model, settings, metrics, seconds)
+        batched = Batched(model, settings, metrics, times)
         return TensorService(batched, settings, model.platform, metrics, explainer)
 
     async def rehearse(self, settings: ModelSettings, folder: Path) -> None:

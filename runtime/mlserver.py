@@ -47,11 +47,11 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
     async def load(self) -> bool:
         try:
             settings, folder = self._told()
-            model, seconds, explainer = await asyncio.to_thread(prepare, formats.load, settings, folder)
+            model, times, explainer = await asyncio.to_thread(prepare, formats.load, settings, folder)
         except CallError as error:
             raise _refusal(error) from error
         metrics = ModelMetrics()
-        batched = Batched(model, settings, metrics, seconds)
+        batched = Batched(model, settings, metrics, times)
         self._service = TensorService(batched, settings, model.platform, metrics, explainer)
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
 from protos.errors import CallError, FailedPrecondition
@@ -13,17 +14,17 @@ from runtime.model import Model
 from runtime.sample import check_sample, read_sample
 from runtime.served import Servable
 from runtime.settings import FILE, ModelSettings
-from runtime.warmup import warm_up
+from runtime.warmup import Times, warm_up
 
 Loaded = TypeVar("Loaded", bound=Model | Servable)
 Load = Callable[[ModelSettings, Path], Loaded]
 
 
 class Prepared(NamedTuple, Generic[Loaded]):
-    """A model that works, the seconds that its fullest batch takes, and what explains it, if its settings say so."""
+    """A model that works, the times of its runs, and what explains it, if its settings say so; a servable alone."""
 
     model: Loaded
-    seconds: float = 0.0  # of a servable, too
+    times: Times = MappingProxyType({})
     explainer: Explainer | None = None
 
 
@@ -37,10 +38,10 @@ def prepare(load: Load[Loaded], settings: ModelSettings, folder: Path) -> Prepar
     if isinstance(model, Servable):
         return Prepared(model)
     try:
-        seconds = warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
+        times = warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
         if sample := read_sample(folder, model):
             check_sample(model, sample)
-        return Prepared(model, seconds, explainer_of(model, settings))
+        return Prepared(model, times, explainer_of(model, settings))
     except (Exception, SystemExit) as error:  # a user's code may call sys.exit
         model.close()
         if isinstance(error, CallError):

@@ -7,6 +7,7 @@ meet, which takes several times as long as to run them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
@@ -22,14 +23,17 @@ BUDGET = 0.5  # seconds for the numbers of rows between the fewest and the most
 PAIR = 2  # the fewest rows that show what is shared
 SLOW = 0.1  # seconds; a model that takes longer for two rows is not also tried with the largest batch
 
+Times = Mapping[int, float]
+"""Seconds of a run by its number of rows, the fewest first: each the least of a few runs, as others disturb some."""
+
 # What rounding may change when a row is computed in other company, a matrix product not being a vector's: this part of
 # the largest value, or, where terms of order 1 cancel, this much.
 TOLERANCE = 0.02
 NOISE = {"FP64": 1e-9, "FP32": 1e-5, "FP16": 0.05, "BF16": 0.2}
 
 
-def warm_up(model: Model, *, max_rows: int, free_size: int = 1) -> float:
-    """Seconds of a run with the most rows: the least of a few, as others that load or serve meanwhile disturb some.
+def warm_up(model: Model, *, max_rows: int, free_size: int = 1) -> Times:
+    """Runs a model until it takes no longer than it has to, and times it with the fewest and the most rows.
 
     A first dimension that is free is tried with 1, 2 and `max_rows`, then with what lies between, the fewest first, as
     far as there is time; any other with `free_size`. Floats are random in [0, 1), all else is zero. Raises
@@ -37,9 +41,9 @@ def warm_up(model: Model, *, max_rows: int, free_size: int = 1) -> float:
     """
     rng = np.random.default_rng(0)
     shared = batched(model) and max_rows > 1
-    seconds = 0.0
+    least: dict[int, float] = {}
     for rows in sorted({1, PAIR, max_rows}) if shared else [1]:
-        if seconds > SLOW:
+        if any(seconds > SLOW for seconds in least.values()):
             break
         arrays = {spec.name: example(spec, rows, free_size, rng) for spec in model.inputs}
         times = []
@@ -50,15 +54,15 @@ def warm_up(model: Model, *, max_rows: int, free_size: int = 1) -> float:
             _check(model.outputs, outputs, rows if shared else None)
             if rows == PAIR and len(times) == 1:
                 _check_rows(model, arrays, outputs)
-        seconds = min(times)
-    if shared and seconds <= SLOW:
+        least[rows] = min(times)
+    if shared and max(least.values()) <= SLOW:
         end = perf_counter() + BUDGET
         for rows in range(PAIR + 1, max_rows):
             if perf_counter() > end:
                 break
             arrays = {spec.name: example(spec, rows, free_size, rng) for spec in model.inputs}
             _check(model.outputs, _run(model, arrays), rows)
-    return seconds
+    return least
 
 
 def example(spec: TensorSpec, rows: int, free_size: int, rng: np.random.Generator) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from protos.errors import InvalidArgument
-from runtime.batched import Batched
+from runtime.batched import QUICK, Batched, quick_rows
 from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING, TensorSpec
 from runtime.settings import FILE, read_settings
@@ -49,7 +49,7 @@ def model_settings(tmp_path):
 
 
 def shared(model, model_settings):
-    return Batched(model, model_settings, ModelMetrics(), 0.0)
+    return Batched(model, model_settings, ModelMetrics(), {1: 0.0})
 
 
 def test_only_calls_of_equal_parameters_share_a_batch(model_settings):
@@ -87,3 +87,19 @@ def test_inputs_of_different_numbers_of_rows_are_refused(model_settings):
         await to.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("times", "rows"),
+    [
+        pytest.param({1: 0.5 * QUICK}, 1, id="one row, quick"),
+        pytest.param({1: 2 * QUICK}, 0, id="one row, slow"),
+        pytest.param({1: 0.1 * QUICK, 2: 0.1 * QUICK, 64: 0.9 * QUICK}, 64, id="quick with the most"),
+        pytest.param({1: 1.5 * QUICK, 2: 1.5 * QUICK, 64: 2 * QUICK}, 0, id="slow with one"),
+        pytest.param({1: 0.5 * QUICK, 2: 0.5 * QUICK, 12: 1.55 * QUICK}, 6, id="quick with some"),
+        pytest.param({1: 0.5 * QUICK, 2: 600 * QUICK}, 1, id="too slow to be tried with the most"),
+        pytest.param({1: 2 * QUICK, 2: 0.5 * QUICK, 3: 0.5 * QUICK}, 0, id="one slow run among quick ones"),
+    ],
+)
+def test_a_batch_is_quick_by_the_times_of_the_warm_up(times, rows):
+    assert quick_rows(times) == rows

@@ -21,7 +21,7 @@ LONG = 3600.0
 
 
 def batcher(model, **limits):
-    return Batcher(model, ModelMetrics(), **{"max_rows": 64, "quick": True, **limits})
+    return Batcher(model, ModelMetrics(), **{"max_rows": 64, "quick_rows": 64, **limits})
 
 
 def rows(*values, width=1):
@@ -64,7 +64,7 @@ def test_calls_of_one_turn_of_the_loop_share_a_batch():
 def test_calls_that_come_while_a_batch_runs_are_the_next():
     async def scenario():
         model = Gated()
-        to = batcher(model, quick=False)
+        to = batcher(model, quick_rows=0)
         first = submit(to, 1)
         await in_thread(model.started)
         others = [submit(to, 2), submit(to, 3)]
@@ -156,7 +156,7 @@ def test_closing_does_not_wait_for_company():
 def test_closing_answers_what_is_queued():
     async def scenario():
         model = Gated()
-        to = batcher(model, max_rows=1, quick=False)
+        to = batcher(model, max_rows=1, quick_rows=0)
         calls = [submit(to, i) for i in range(3)]
         await in_thread(model.started)
         closing = asyncio.create_task(to.close())
@@ -167,10 +167,10 @@ def test_closing_answers_what_is_queued():
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_one_bad_call_does_not_spoil_the_others(quick, caplog):
+@pytest.mark.parametrize("quick_rows", [64, 0])
+def test_one_bad_call_does_not_spoil_the_others(quick_rows, caplog):
     async def scenario():
-        to = batcher(Fake("tender"), quick=quick)
+        to = batcher(Fake("tender"), quick_rows=quick_rows)
         good, bad, other = submit(to, 1), submit(to, -1), submit(to, 2)
         await asyncio.wait([good, bad, other])
         assert good.result()["y"].tolist() == [[3]]
@@ -183,9 +183,9 @@ def test_one_bad_call_does_not_spoil_the_others(quick, caplog):
     assert re.fullmatch(r"model 'tender' failed: ValueError at .*models\.py:\d+", said)
 
 
-@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("quick_rows", [64, 0])
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
-def test_a_model_that_would_end_the_process_ends_its_own_call(quick, kind):
+def test_a_model_that_would_end_the_process_ends_its_own_call(quick_rows, kind):
     class Leaves(Fake):
         def run(self, arrays, parameters=NOTHING):
             if (arrays["x"] < 0).any():
@@ -193,7 +193,7 @@ def test_a_model_that_would_end_the_process_ends_its_own_call(quick, kind):
             return super().run(arrays)
 
     async def scenario():
-        to = batcher(Leaves("leaves"), quick=quick)
+        to = batcher(Leaves("leaves"), quick_rows=quick_rows)
         good, bad = submit(to, 1), submit(to, -1)
         await asyncio.wait([good, bad], timeout=60)
         assert str(bad.exception()) == f"model 'leaves' failed: {kind.__name__}: 3"
@@ -249,7 +249,7 @@ def test_a_cancelled_call_is_not_run():
 def test_a_call_cancelled_while_it_runs_harms_nobody():
     async def scenario():
         model = Gated()
-        to = batcher(model, quick=False)
+        to = batcher(model, quick_rows=0)
         running = submit(to, 0)
         await in_thread(model.started)
         left, kept = submit(to, 1), submit(to, 2)
@@ -294,7 +294,7 @@ def test_a_full_queue_refuses_at_once_and_then_recovers():
 def test_calls_that_nobody_waits_for_leave_a_full_queue():
     async def scenario():
         model = Gated()
-        to = batcher(model, max_queue=2, max_rows=1, quick=False)
+        to = batcher(model, max_queue=2, max_rows=1, quick_rows=0)
         running = submit(to, 0)
         await in_thread(model.started)
         for call in (submit(to, 1), submit(to, 2)):
@@ -324,23 +324,43 @@ def test_a_queue_swept_empty_is_no_trouble():
     asyncio.run(scenario())
 
 
+class Watched(Fake):
+    """Notes in which threads it runs."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.threads = []
+
+    def run(self, arrays, parameters=NOTHING):
+        self.threads.append(threading.current_thread().name)
+        return super().run(arrays)
+
+
+def test_a_batch_of_few_rows_runs_in_the_event_loop_and_a_larger_one_in_a_thread():
+    async def scenario():
+        model = Watched("both")
+        to = batcher(model, quick_rows=2)
+        for calls in (2, 3, 1):
+            await asyncio.gather(*(submit(to, i) for i in range(calls)))
+        await to.close()
+        assert [len(batch) for batch in model.batches] == [2, 3, 1]
+        assert model.threads == ["MainThread", "model both", "MainThread"]
+
+    asyncio.run(scenario())
+
+
 def test_a_model_that_turns_out_slow_gets_a_thread(monkeypatch):
     monkeypatch.setattr(worker, "SLOW", 0.0)
-    threads = []
-
-    class Watched(Fake):
-        def run(self, arrays, parameters=NOTHING):
-            threads.append(threading.current_thread().name)
-            return super().run(arrays)
+    model = Watched("heavy")
 
     async def scenario():
-        to = batcher(Watched("heavy"))
+        to = batcher(model)
         for i in range(worker.STRIKES + 1):
             await submit(to, i)
         await to.close()
 
     asyncio.run(scenario())
-    assert threads == ["MainThread"] * worker.STRIKES + ["model heavy"]
+    assert model.threads == ["MainThread"] * worker.STRIKES + ["model heavy"]
 
 
 @pytest.mark.parametrize(
@@ -387,14 +407,14 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS, st.integers(1, 6), st.booleans(), st.sampled_from([0.0, 1e-3]))
+@given(STEPS, st.integers(1, 6), st.integers(0, 6), st.sampled_from([0.0, 1e-3]))
 @settings(max_examples=80, deadline=None)
-def test_each_caller_gets_its_own_rows_or_its_own_error(steps, max_rows, quick, max_wait):
+def test_each_caller_gets_its_own_rows_or_its_own_error(steps, max_rows, quick_rows, max_wait):
     """For any arrivals, sizes, shapes, failures and departures; and nothing is run that should not be."""
 
     async def scenario():
         model = Fake()
-        to = batcher(model, max_rows=max_rows, quick=quick, max_wait=max_wait)
+        to = batcher(model, max_rows=max_rows, quick_rows=quick_rows, max_wait=max_wait)
         loop = asyncio.get_running_loop()
         calls = []
         for number, step in enumerate(steps, 1):

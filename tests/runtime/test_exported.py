@@ -190,7 +190,7 @@ def test_datatypes_go_through(tmp_path, datatype):
 
 def test_a_fixed_number_of_rows_is_served_as_declared(tmp_path):
     model = exported(tmp_path, Mlp(), inputs=same("x", 2, 4), outputs=same("y", 2, 1))
-    assert warm_up(model, max_rows=64) > 0
+    assert warm_up(model, max_rows=64)
     assert model.run({"x": X.numpy()})["y"].shape == (2, 1)
 
 
@@ -312,7 +312,7 @@ def test_a_program_of_another_pytorch_is_refused_by_its_version(tmp_path):
 def test_a_package_is_told_from_a_program_by_its_content(compiled):
     model = load_from(compiled.parent)
     assert model.platform == "pytorch_aotinductor"
-    assert warm_up(model, max_rows=64) > 0
+    assert warm_up(model, max_rows=64)
 
 
 @pytest.mark.slow

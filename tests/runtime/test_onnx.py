@@ -99,7 +99,7 @@ def test_the_file_says_what_it_takes_and_returns(tmp_path):
     assert model.inputs == (TensorSpec("x", "FP32", (-1, 4)),)
     assert model.outputs == (TensorSpec("y", "FP32", (-1, 1)),)
     assert model.platform == "onnxruntime_onnx"
-    assert warm_up(model, max_rows=8) > 0
+    assert warm_up(model, max_rows=8)
 
 
 def test_the_weights_are_told_wherever_and_however_they_are_kept(tmp_path):
@@ -144,7 +144,7 @@ def test_text_keeps_its_shape_and_passes_the_warm_up(tmp_path):
     model = loaded(tmp_path, identity("BYTES", "n", 2))
     x = np.array([[b"a", b"b"], [b"c", b"d"]], np.object_)
     assert model.run({"x": x})["y"].tolist() == x.tolist()
-    assert warm_up(model, max_rows=4) > 0
+    assert warm_up(model, max_rows=4)
 
 
 def test_text_that_is_not_utf8_is_the_callers_fault(tmp_path):
@@ -163,7 +163,7 @@ def test_what_the_runtime_says_about_a_run_is_said_in_one_line(tmp_path):
 def test_each_size_that_is_fixed_is_served_as_fixed(tmp_path):
     model = loaded(tmp_path, identity("FP32", 1, 2))
     assert model.inputs[0].shape == (1, 2)
-    assert warm_up(model, max_rows=64) > 0
+    assert warm_up(model, max_rows=64)
 
 
 def test_a_graph_without_shapes_takes_the_declared_ones(tmp_path):

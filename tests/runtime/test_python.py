@@ -102,7 +102,7 @@ def test_the_example_of_the_documentation_is_served(tmp_path):
     (folder / "my_model.py").write_text(dedent(code))
     np.save(folder / "weights.npy", np.array([1.0, 2.0, 3.0]))
     model = load_from(tmp_path)
-    assert warm_up(model, max_rows=8) > 0
+    assert warm_up(model, max_rows=8)
     assert model.run({"features": np.zeros((2, 3))})["probability"].tolist() == [0.5, 0.5]
 
 
@@ -261,7 +261,7 @@ def test_text_may_be_returned_in_any_form(tmp_path):
         "outputs": [tensor(name, "BYTES", -1) for name in ("list", "U", "S")],
     }
     model = loaded(tmp_path, code, "models.Texts", **declared)
-    assert warm_up(model, max_rows=4) > 0
+    assert warm_up(model, max_rows=4)
     for array in model.run({"x": np.array([b"a", "é".encode()], np.object_)}).values():
         assert array.dtype == np.object_
         assert array.tolist() == [b"A", "É".encode()]

@@ -26,7 +26,7 @@ def tried(tmp_path):
 
 
 def test_a_model_runs_with_one_row_two_the_most_and_all_between(tried):
-    assert 0 < tried(Mlp()) < 60
+    assert [rows for rows, seconds in tried(Mlp()).items() if 0 < seconds < 60] == [1, 2, 8]
     fake = Fake(shape=(-1, 3))
     warm_up(fake, max_rows=16)
     assert [len(batch) for batch in fake.batches if len(batch) > 1] == [2] * RUNS + [16] * RUNS + [*range(3, 16)]
