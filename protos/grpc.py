@@ -142,12 +142,7 @@ class GrpcApp:
     async def _answer(self, method: Unary | Stream, receive: Receive, rpc: Rpc, reply: _Reply) -> None:
         encoding, most = rpc.metadata.raw.get(b"grpc-encoding"), self._max_message
         if not isinstance(method, Stream):
-            message = await only_message(receive, encoding, most)
-            # To read a message wakes the HTTP server's thread. All that came in this turn of the event loop are read
-            # before the first is worked on, so it is woken once for them, and not again and again in between: that
-            # would cost up to a tenth of all that a request costs.
-            await asyncio.sleep(0)
-            await reply.only(await method(message, rpc))
+            await reply.only(await method(await only_message(receive, encoding, most), rpc))
             return
         await reply.start()
         async with aclosing(method.handler(messages(receive, encoding, most), rpc)) as answers:

@@ -50,6 +50,33 @@ def one_port(grpc: GrpcApp, rest: Asgi) -> Asgi:
     return app
 
 
+def read_ahead(app: Asgi) -> Asgi:
+    """`app`, with the first part of each request's body asked for before the application begins.
+
+    To take it wakes the HTTP server's thread, and all requests of a turn of the event loop are handed over before the
+    first is worked on: so the thread is woken once for them, and not again and again in between, which would cost up to
+    a tenth of all that a request costs.
+    """
+
+    def ahead(scope: MutableMapping[str, Any], receive: Any, send: Any) -> Awaitable[None]:
+        return app(scope, _begun(receive) if scope["type"] == "http" else receive, send)
+
+    return ahead
+
+
+def _begun(receive: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    first: Awaitable[Any] | None = receive()
+
+    def following() -> Awaitable[Any]:
+        nonlocal first
+        if first is None:
+            return receive()
+        event, first = first, None
+        return event
+
+    return following
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """The PEM files of a port that speaks TLS. With `client_ca`, clients must show one signed by it."""
@@ -189,7 +216,7 @@ class _Port:
     async def _begin(self) -> Server:
         listener, tls = self.listener, self.listener.tls
         server = Server(
-            listener.app,
+            read_ahead(listener.app),
             Config(
                 bind=(listener.bind if self._socket is None else f"{_INHERITED}{self._socket.fileno()}",),
                 root_path=listener.root_path,

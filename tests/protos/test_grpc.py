@@ -423,26 +423,6 @@ def test_a_caller_who_leaves_before_the_answer_is_nobodys_failure(handler, gone_
     assert caplog.records == []
 
 
-def test_what_came_in_one_turn_of_the_event_loop_is_read_before_any_of_it_is_worked_on():
-    """Reading wakes the server's thread, so it is done for all of them at once."""
-    done = []
-
-    async def work(message, _rpc):
-        done.append("work")
-        return message
-
-    class Reading(Peer):
-        async def receive(self):
-            done.append("read")
-            return await super().receive()
-
-    async def turn():
-        return await asyncio.gather(*(Reading(frame(b"a")).run(work) for _ in range(3)))
-
-    assert [answer.messages for answer in asyncio.run(turn())] == [[b"a"]] * 3
-    assert done == ["read"] * 3 + ["work"] * 3
-
-
 @pytest.mark.parametrize("how", ["deadline", "cancelled", "send"])
 def test_a_streaming_handler_is_closed_when_its_call_ends(how):
     """Not when the garbage collector gets to it: it may hold a slot or a connection."""
