@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.errors import InvalidArgument
+from protos.infer_request import InferRequest
 from protos.messages import InferTensorContents, ModelInferRequest, ModelInferResponse, varint
 
 _Tensor = ModelInferRequest.InferInputTensor | ModelInferResponse.InferOutputTensor
@@ -78,7 +79,7 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
     return name
 
 
-def inputs_of(request: ModelInferRequest) -> dict[str, NDArray[Any]]:
+def inputs_of(request: InferRequest) -> dict[str, NDArray[Any]]:
     """The inputs of a request by name; BYTES are object arrays of bytes. Raises InvalidArgument naming the tensor.
 
     BYTES whose parameters say content_type "base64", as MLServer's clients write it, are what that spells.
@@ -113,7 +114,7 @@ def add_outputs(response: ModelInferResponse, arrays: Mapping[str, NDArray[Any]]
     _add("output", response.outputs, response.raw_output_contents, arrays, raw=raw)
 
 
-def _arrays(kind: str, tensors: Sequence[_Tensor], buffers: Sequence[bytes]) -> dict[str, NDArray[Any]]:
+def _arrays(kind: str, tensors: Sequence[_Tensor], buffers: Sequence[bytes | memoryview]) -> dict[str, NDArray[Any]]:
     if buffers and len(buffers) != len(tensors):
         raise InvalidArgument(f"there are {len(tensors)} {kind}s and {len(buffers)} raw buffers; each needs one")
     arrays: dict[str, NDArray[Any]] = {}
@@ -131,7 +132,7 @@ def _arrays(kind: str, tensors: Sequence[_Tensor], buffers: Sequence[bytes]) -> 
     return arrays
 
 
-def _array(tensor: _Tensor, buffer: bytes | None) -> NDArray[Any]:
+def _array(tensor: _Tensor, buffer: bytes | memoryview | None) -> NDArray[Any]:
     datatype, shape = tensor.datatype, tensor.shape[:]
     dtype = DATATYPES.get(datatype)
     if dtype is None:
@@ -165,7 +166,7 @@ def _decoded(array: NDArray[Any], tensor: _Tensor) -> NDArray[Any]:
     return np.array(plain, np.object_).reshape(array.shape)
 
 
-def _raw(buffer: bytes, datatype: str, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
+def _raw(buffer: bytes | memoryview, datatype: str, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
     if datatype == "BYTES":
         return _split(buffer, prod(shape))
     size = prod(shape) * dtype.itemsize
@@ -177,7 +178,7 @@ def _raw(buffer: bytes, datatype: str, dtype: np.dtype[Any], shape: list[int]) -
     return flat
 
 
-def _split(buffer: bytes, count: int) -> NDArray[np.object_]:
+def _split(buffer: bytes | memoryview, count: int) -> NDArray[np.object_]:
     """Takes apart a raw BYTES buffer: before each element its length, four bytes little-endian."""
     elements = []
     start, end = 0, len(buffer)
@@ -188,7 +189,7 @@ def _split(buffer: bytes, count: int) -> NDArray[np.object_]:
         start += _LENGTH.size
         if start + length > end:
             raise InvalidArgument(f"element [{i}] should have {length} bytes; its raw buffer has {end - start} left")
-        elements.append(buffer[start : start + length])
+        elements.append(bytes(buffer[start : start + length]))
         start += length
     if start < end:
         raise InvalidArgument(f"its raw buffer has {end - start} bytes after the {count} elements that its shape takes")

@@ -12,7 +12,8 @@ from weakref import WeakValueDictionary
 
 from protos.errors import CallError, FailedPrecondition, NotFound, Unavailable
 from protos.grpc import Rpc
-from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
+from protos.infer_request import InferRequest
+from protos.messages import ModelInferResponse, ModelMetadataResponse
 from runtime import formats
 from runtime.catalogue import Catalogue, Entry, Key, State, shown
 from runtime.ensemble import circle
@@ -55,7 +56,7 @@ class Engine:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def infer(
-        self, request: ModelInferRequest, *, deadline: float | None = None, rpc: Rpc | None = None
+        self, request: InferRequest, *, deadline: float | None = None, rpc: Rpc | None = None
     ) -> ModelInferResponse:
         """Answers one request. `deadline` is on the loop's clock; a call that has not begun by then is not run.
 

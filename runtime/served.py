@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from protos.errors import CallError, Code
 from protos.grpc import Rpc
-from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
+from protos.infer_request import InferRequest
+from protos.messages import ModelInferResponse, ModelMetadataResponse
 from runtime.metrics import ModelMetrics
 from runtime.outcome import code_of
 from runtime.repository import Fingerprint
@@ -31,9 +32,7 @@ class Servable(Protocol):
     def admit(self) -> None:
         """Raises ResourceExhausted when no further call may wait: before anything is made of a request's tensors."""
 
-    async def infer(
-        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None = None
-    ) -> ModelInferResponse:
+    async def infer(self, request: InferRequest, deadline: float | None, rpc: Rpc | None = None) -> ModelInferResponse:
         """Answers one request; raises a CallError. `deadline` is on the loop's clock.
 
         Few care for the `rpc` that it came by: they may read its headers, and add to those of its answer.
@@ -51,7 +50,7 @@ class Streaming(Servable, Protocol):
     """What answers a stream of requests as a whole, with as many answers as it likes."""
 
     def infer_stream(
-        self, first: ModelInferRequest, others: AsyncIterator[ModelInferRequest], rpc: Rpc
+        self, first: InferRequest, others: AsyncIterator[InferRequest], rpc: Rpc
     ) -> AsyncGenerator[ModelInferResponse, None]:
         """The answers to a request and to those that follow it; raises a CallError."""
 
@@ -82,9 +81,7 @@ class Served:
             self.metrics.answered(error.code, 0.0)
             raise
 
-    async def infer(
-        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None = None
-    ) -> ModelInferResponse:
+    async def infer(self, request: InferRequest, deadline: float | None, rpc: Rpc | None = None) -> ModelInferResponse:
         """Answers one request and counts it; raises a CallError."""
         self.admit()
         metrics = self.metrics

@@ -15,14 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from protos.grpc import MAX_MESSAGE, GrpcApp, Rpc
+from protos.infer_request import InferRequest, parse_infer
 from protos.messages import (
     ModelConfig,
-    ModelInferRequest,
     ModelMetadataResponse,
     ModelStatisticsResponse,
     RepositoryIndexResponse,
     ServerMetadataResponse,
-    parse,
 )
 from protos.openapi import docs_routes
 from protos.rest import rest_app, v2_routes
@@ -78,7 +77,7 @@ class RuntimeService:
         self._engine.admit(name, version)
 
     async def infer(self, body: bytes, rpc: Rpc) -> bytes:
-        response = await self._engine.infer(parse(ModelInferRequest, body), deadline=rpc.deadline, rpc=rpc)
+        response = await self._engine.infer(parse_infer(body), deadline=rpc.deadline, rpc=rpc)
         return response.SerializeToString()
 
     async def infer_stream(self, bodies: AsyncIterator[bytes], rpc: Rpc) -> AsyncGenerator[bytes, None]:
@@ -86,7 +85,7 @@ class RuntimeService:
         first = await anext(bodies, None)
         if first is None:
             return
-        request = parse(ModelInferRequest, first)
+        request = parse_infer(first)
         self._engine.admit(request.model_name, request.model_version)
         served = self._engine.served(request.model_name, request.model_version)
         if not isinstance(served.servable, Streaming):
@@ -94,13 +93,13 @@ class RuntimeService:
             async for body in bodies:
                 yield await self.infer(body, rpc)
             return
-        others = (parse(ModelInferRequest, body) async for body in bodies)
+        others = (parse_infer(body) async for body in bodies)
         async with aclosing(self.answers(served, request, others, rpc)) as answers:
             async for answer in answers:
                 yield answer
 
     def answers(
-        self, served: Served, first: ModelInferRequest, others: AsyncIterator[ModelInferRequest], rpc: Rpc
+        self, served: Served, first: InferRequest, others: AsyncIterator[InferRequest], rpc: Rpc
     ) -> AsyncGenerator[bytes, None]:
         """What a model answers that takes a stream of requests as a whole."""
         streaming = cast(Streaming, served.servable)

@@ -9,7 +9,8 @@ import asyncio
 
 from protos.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, Unavailable
 from protos.grpc import Rpc
-from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
+from protos.infer_request import InferRequest
+from protos.messages import ModelInferResponse, ModelMetadataResponse
 from runtime.catalogue import shown
 from runtime.ensemble import check_fed
 from runtime.model import NOTHING, Arrays, Parameters, SharedModel
@@ -70,9 +71,7 @@ class Held:
                 f"again later"
             )
 
-    async def infer(
-        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None = None
-    ) -> ModelInferResponse:
+    async def infer(self, request: InferRequest, deadline: float | None, rpc: Rpc | None = None) -> ModelInferResponse:
         return await (await self._awaited(deadline)).infer(request, deadline, rpc)
 
     async def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Arrays:

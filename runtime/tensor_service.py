@@ -10,7 +10,8 @@ import numpy as np
 from protos.errors import InvalidArgument, Unimplemented
 from protos.grpc import Rpc
 from protos.infer_json import parameters_of, tell
-from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
+from protos.infer_request import InferRequest
+from protos.messages import ModelInferResponse, ModelMetadataResponse
 from protos.tensors import DATATYPES, add_outputs, datatype_of, inputs_of
 from runtime.explain import EXPLAIN, Explainer, Question
 from runtime.explained import Explained
@@ -48,9 +49,7 @@ class TensorService:
     def admit(self) -> None:
         self.model.admit()
 
-    async def infer(
-        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None = None
-    ) -> ModelInferResponse:
+    async def infer(self, request: InferRequest, deadline: float | None, rpc: Rpc | None = None) -> ModelInferResponse:
         wanted = self._wanted(request) if request.outputs else None
         arrays = inputs_of(request)
         self._check(arrays)
@@ -83,7 +82,7 @@ class TensorService:
         await self._explained.close()
         await self.model.close()
 
-    def _told(self, request: ModelInferRequest) -> tuple[Parameters, Question | None]:
+    def _told(self, request: InferRequest) -> tuple[Parameters, Question | None]:
         """The parameters of a request that the model reads; if it reads none, what they ask to have explained."""
         if self.model.reads_parameters:
             return parameters_of(request.parameters), None
@@ -91,7 +90,7 @@ class TensorService:
             return NOTHING, self._explained.question(parameters_of(request.parameters))
         return NOTHING, None
 
-    def _wanted(self, request: ModelInferRequest) -> list[str]:
+    def _wanted(self, request: InferRequest) -> list[str]:
         wanted: list[str] = []
         for output in request.outputs:
             if output.name not in self._outputs:

@@ -14,14 +14,15 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from protos.errors import CallError, Code, Fault
 from protos.grpc import Rpc, Unary
-from protos.messages import ModelInferRequest, ModelInferResponse, parse
+from protos.infer_request import InferRequest, parse_infer
+from protos.messages import ModelInferResponse
 from runtime.batcher import Run, runs
 from runtime.outcome import code_of
 from runtime.served import Served
 
 SPAN, STREAM_SPAN = "ModelInfer", "ModelStreamInfer"
 
-Answers = Callable[[Served, ModelInferRequest, AsyncIterator[ModelInferRequest], Rpc], AsyncGenerator[bytes, None]]
+Answers = Callable[[Served, InferRequest, AsyncIterator[InferRequest], Rpc], AsyncGenerator[bytes, None]]
 
 
 def traced(infer: Unary, tracing: TracerProvider) -> Unary:
@@ -34,7 +35,7 @@ def traced(infer: Unary, tracing: TracerProvider) -> Unary:
             ran: list[Run] = []
             runs.set(ran)
             try:
-                _describe(span, parse(ModelInferRequest, body))
+                _describe(span, parse_infer(body))
                 reply = await infer(body, rpc)
             except CallError as error:
                 _fail(span, error)
@@ -53,7 +54,7 @@ def traced_stream(answers: Answers, tracing: TracerProvider) -> Answers:
     tracer = tracing.get_tracer(__name__)
 
     async def within_a_span(
-        served: Served, first: ModelInferRequest, others: AsyncIterator[ModelInferRequest], rpc: Rpc
+        served: Served, first: InferRequest, others: AsyncIterator[InferRequest], rpc: Rpc
     ) -> AsyncGenerator[bytes, None]:
         # Never the current one: between two answers whoever takes them goes on with what is theirs.
         span = tracer.start_span(STREAM_SPAN, extract(rpc.metadata), SpanKind.SERVER)
@@ -82,7 +83,7 @@ def traced_stream(answers: Answers, tracing: TracerProvider) -> Answers:
     return within_a_span
 
 
-def _describe(span: Span, request: ModelInferRequest) -> None:
+def _describe(span: Span, request: InferRequest) -> None:
     span.set_attribute("model.name", request.model_name)
     if request.model_version:
         span.set_attribute("model.version", request.model_version)

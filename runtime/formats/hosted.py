@@ -28,7 +28,8 @@ from starlette.routing import Route
 
 from protos.errors import CallError, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, ResourceExhausted
 from protos.grpc import Header, Rpc
-from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
+from protos.infer_request import InferRequest
+from protos.messages import ModelInferResponse, ModelMetadataResponse
 from runtime.formats.custom_handlers import application, response_of
 from runtime.formats.loop_thread import LoopThread, through, until
 from runtime.formats.mlserver_types import error_of, fill, headers_of, request_of, tell_of
@@ -87,9 +88,7 @@ class Hosted:
                 f"{waiting} calls already wait for model {self._name!r}, as many as may; try again later"
             )
 
-    async def infer(
-        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None = None
-    ) -> ModelInferResponse:
+    async def infer(self, request: InferRequest, deadline: float | None, rpc: Rpc | None = None) -> ModelInferResponse:
         self.admit()
         gone = threading.Event()
         try:
@@ -133,7 +132,7 @@ class Hosted:
         return call
 
     async def _answer(
-        self, request: ModelInferRequest, deadline: float | None, rpc: Rpc | None, gone: threading.Event
+        self, request: InferRequest, deadline: float | None, rpc: Rpc | None, gone: threading.Event
     ) -> tuple[ModelInferResponse, Headers]:
         """Runs in the model's own loop, where its turn comes when the calls before it block no more."""
         if gone.is_set():
@@ -145,7 +144,7 @@ class Hosted:
             answer = await self._model.predict(asked)
         return self._response(request, answer), headers_of(answer)
 
-    def _response(self, request: ModelInferRequest, answer: types.InferenceResponse) -> ModelInferResponse:
+    def _response(self, request: InferRequest, answer: types.InferenceResponse) -> ModelInferResponse:
         response = ModelInferResponse(model_name=self._name, model_version=self._version, id=request.id)
         fill(response, answer, raw=bool(request.raw_input_contents))
         return response
@@ -155,13 +154,13 @@ class HostedStream(Hosted):
     """A model with a `predict_stream` of its own, which answers a stream of requests as a whole."""
 
     async def infer_stream(
-        self, first: ModelInferRequest, others: AsyncIterator[ModelInferRequest], rpc: Rpc
+        self, first: InferRequest, others: AsyncIterator[InferRequest], rpc: Rpc
     ) -> AsyncGenerator[ModelInferResponse, None]:
         """Answers as they come; the model makes the next one when the last was taken."""
         self.admit()
         headers: Headers = []
 
-        async def asked() -> AsyncGenerator[ModelInferRequest, None]:
+        async def asked() -> AsyncGenerator[InferRequest, None]:
             yield first
             async for request in until(self._closing, others):
                 if (request.model_name, request.model_version) != (first.model_name, first.model_version):
@@ -169,7 +168,7 @@ class HostedStream(Hosted):
                 yield request
 
         async def answers(
-            requests: AsyncGenerator[ModelInferRequest, None],
+            requests: AsyncGenerator[InferRequest, None],
         ) -> AsyncGenerator[tuple[ModelInferResponse, Headers], None]:
             with _asked(self._model):
                 async for answer in self._model.predict_stream(request_of(each, rpc) async for each in requests):

@@ -28,7 +28,8 @@ from protos.errors import (
 )
 from protos.grpc import Header, Rpc
 from protos.infer_json import parameters_of, tell
-from protos.messages import ModelInferRequest, ModelInferResponse
+from protos.infer_request import InferRequest
+from protos.messages import ModelInferResponse
 from protos.tensors import BASE64, DATATYPES, add_outputs, inputs_of
 
 P = TypeVar("P", bound=pydantic.BaseModel)
@@ -68,7 +69,7 @@ _unsaid: set[str] = set()
 _log = logging.getLogger(__name__)
 
 
-def request_of(request: ModelInferRequest, rpc: Rpc | None = None) -> types.InferenceRequest:
+def request_of(request: InferRequest, rpc: Rpc | None = None) -> types.InferenceRequest:
     """A request as MLServer's models know it, its data in flat lists. Raises InvalidArgument for what it cannot say.
 
     Of the call that it came by they know the headers; and BYTES in JSON, which has texts alone, are `str` to them.
