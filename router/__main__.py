@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
+from protos.ending import leave
 from protos.errors import CallError, InvalidArgument
 from router.answers.asking import ABOUT_KEY, KEY
 from router.answers.commands import add_commands, answer
@@ -99,12 +100,12 @@ def _serve(path: Path) -> int:
         if config.workers > 1:
             return 0 if asyncio.run(supervise(work, started)) else 1
         asyncio.run(serve_router(path, config, started))
+        leave(0)
     except OSError as error:
         key = {config.listen: "listen", config.admin: "admin"}.get(str(error.filename))
         if key is None:
             raise
         raise ConfigError(f"{path}: {key}: {error.filename} cannot be listened on: {error.strerror}") from None
-    return 0
 
 
 def welcome(config: Config, clients: str, operators: str) -> str:

@@ -24,10 +24,11 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
+from protos.ending import Limit
 from protos.grpc import GrpcApp
 from protos.openapi import docs_routes
 from protos.rest import rest_app, v2_routes
-from protos.serve import Certificate, Listener, one_port, serve
+from protos.serve import DRAIN_SECONDS, Certificate, Listener, one_port, serve
 from protos.workers.crew import Crew
 from router.answers.reader import Reader
 from router.answers.service import AnswerService, answer_methods
@@ -61,6 +62,8 @@ from router.workers import Workers
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
+CLOSE_SECONDS = 4.0  # for what comes after the calls in flight; with those before it, within the 30 of Kubernetes
+
 _log = logging.getLogger(__name__)
 
 
@@ -69,6 +72,7 @@ async def serve_router(
 ) -> None:
     """Serves a configuration, read from `path`, until SIGTERM or SIGINT; SIGHUP reads the file again.
 
+    From then on it takes so long at most as its settings and CLOSE_SECONDS allow, whatever a model's code still does.
     `started` gets the addresses of clients and of operators once both accept. With a `crew` this is one of several
     processes. Raises ConfigError when the configuration cannot be served, OSError when an address cannot be bound, and
     StoreError when the last decisions could not be committed.
@@ -114,10 +118,10 @@ class Router:
             writer=os.urandom(8).hex(),
             refreshed=[lookups.refresh],
         )
-        self._connections = Connections(
-            Models(Path(config.models), self._registry) if config.models else None,
-            left_out=lambda target: metrics.left_out.labels(target).inc(),
-        )
+        self._models = models = Models(Path(config.models), self._registry) if config.models else None
+        stop_seconds = config.linger_seconds + DRAIN_SECONDS + CLOSE_SECONDS
+        self._limit = Limit(stop_seconds, models.unfinished if models else list)
+        self._connections = Connections(models, left_out=lambda target: metrics.left_out.labels(target).inc())
         new_id = DecisionIds(time.time, os.urandom(6))
         builder = Builder(path, routes, learner, self._connections, metrics, lookups, new_id)
         self.table = Table(path, routes, builder, self._connections, learner, lookups, self._layers)
@@ -171,6 +175,7 @@ class Router:
             stopping=self._drain,
             reload=self._reload_on_signal,
             linger_seconds=config.linger_seconds,
+            drain_seconds=DRAIN_SECONDS,
         )
 
     async def reload(self) -> list[str]:
@@ -231,6 +236,9 @@ class Router:
         self.learner.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.shutdown)
+        if self._models is not None:
+            await self._models.close()
+        self._limit.end()
 
     def _open_store(self) -> Store:
         try:
@@ -246,6 +254,7 @@ class Router:
 
     def _drain(self) -> None:
         self._service.draining = True
+        self._limit.begin()
 
     async def _look(self) -> None:
         await (self if self._workers is None else self._workers).look()

@@ -8,6 +8,7 @@ import resource
 import sys
 from pathlib import Path
 
+from protos.ending import leave
 from protos.errors import CallError
 from protos.workers.crew import Crew
 from router.server import serve_router
@@ -43,4 +44,4 @@ def main(descriptor: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    leave(main(int(sys.argv[1])))

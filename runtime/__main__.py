@@ -12,8 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from protos.ending import leave
 from protos.errors import FailedPrecondition
-from runtime.process import Started, leave, serve_models, set_up_log
+from runtime.process import Started, serve_models, set_up_log
 from runtime.server_settings import FILE, PORTS, Protocol, ServerSettings, read_server_settings
 from runtime.supervisor import supervise
 

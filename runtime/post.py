@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from protos.ending import leave
 from protos.workers.crew import Crew
-from runtime.process import Started, leave, serve_models, set_up_log
+from runtime.process import Started, serve_models, set_up_log
 from runtime.server_settings import ServerSettings
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from protos.ending import Limit
 from protos.serve import Listener, serve
 from protos.workers.crew import Crew
 from runtime.catalogue import State
@@ -29,9 +27,6 @@ from runtime.user_metrics import UserMetrics
 
 STOP_SECONDS = 29.0  # from SIGTERM to the end of the process: Kubernetes kills it after 30
 CLOSE_SECONDS = 2.0  # of them, for what comes after the calls in flight
-MOMENT = 0.5  # seconds; enough for a thread that has nothing to do
-
-_log = logging.getLogger(__name__)
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -76,12 +71,11 @@ async def serve_models(
     def listening(addresses: list[str]) -> None:
         tasks.append(asyncio.create_task(report(addresses)))
 
-    too_long = threading.Timer(STOP_SECONDS, _give_up, [engine])
-    too_long.daemon = True
+    limit = Limit(STOP_SECONDS, engine.unfinished)
 
     def stopping() -> None:
         service.stop()
-        too_long.start()
+        limit.begin()
 
     listeners = [
         Listener(
@@ -109,7 +103,7 @@ async def serve_models(
     finally:
         await engine.close()
         await asyncio.to_thread(stop_tracing)
-        too_long.cancel()
+        limit.end()
 
 
 def set_up_log(*, debug: bool) -> None:
@@ -119,29 +113,6 @@ def set_up_log(*, debug: bool) -> None:
     if debug:
         for ours in ("protos", "runtime"):
             logging.getLogger(ours).setLevel(logging.DEBUG)
-
-
-def leave(status: int) -> NoReturn:
-    """Ends the process, though a user's code hold a thread that Python would wait for: that in which it loads."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join(MOMENT)
-            if thread.is_alive():
-                _log.warning("a model that was loading is given up")
-                _end(status)
-    sys.exit(status)
-
-
-def _give_up(engine: Engine) -> None:
-    given_up = ", ".join(map(repr, engine.unfinished())) or "what is left"
-    _log.error("stopping took %.0f s; given up: %s", STOP_SECONDS, given_up)
-    _end(1)
-
-
-def _end(status: int) -> NoReturn:
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(status)
 
 
 def _trace(service: RuntimeService, settings: ServerSettings) -> Callable[[], None]:

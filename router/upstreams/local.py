@@ -42,12 +42,17 @@ class Models:
     def __init__(self, folder: Path, registry: CollectorRegistry) -> None:
         self._folder = folder
         self._engine = Engine(Repository(folder), Metrics(registry))
+        self.unfinished = self._engine.unfinished
 
     async def upstream(self, model: str, version: str) -> Local:
         """The upstream for a model, loaded and warm. Raises a CallError when it cannot be loaded."""
         await asyncio.to_thread(check_model, self._folder, model, version)
         await self._engine.load(model)
         return Local(self._engine, model, version)
+
+    async def close(self) -> None:
+        """Answers the calls that they have, then lets go of them."""
+        await self._engine.close()
 
 
 class Local:
@@ -78,4 +83,4 @@ class Local:
             return False
 
     async def close(self) -> None:
-        """Nothing: the engine outlives its routes."""
+        """Nothing: the models outlive their routes."""

@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import grpc
@@ -25,6 +26,7 @@ from tests import plain_http
 from tests.e2e.calls import ROWS, ask_rest, expect_answer, refusal
 from tests.e2e.conftest import ARMS
 from tests.process import Process, Router, until, write_config
+from tests.runtime.models import put
 
 DOUBLE, TRIPLE = ({name: ARMS[name]} for name in ("double", "triple"))
 
@@ -425,3 +427,37 @@ def test_the_report_of_a_route(server, tmp_path, capsys):
     assert main(["report", "nobody", "--server", server.address]) == 1
     told = f"{server.address} answered: unknown route 'nobody'; there are: multiply, product, split"
     assert capsys.readouterr().err == f"croupier: {told}\n"
+
+
+BLOCKS = """
+import threading
+import time
+
+class Model:
+    def predict(self, inputs):
+        if inputs["x"].max() > 90:
+            print("it blocks", flush=True)
+            threading.Event().wait()
+        time.sleep(0.001)  # so it is not run in the event loop
+        return {"y": inputs["x"]}
+"""
+
+
+def test_the_end_waits_for_no_model_that_blocks_for_ever(tmp_path):
+    """What was decided is in the log all the same, though only the end can have committed it."""
+    x = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
+    folder = put(tmp_path / "models", "m", implementation="models.Model", inputs=[x], outputs=[{**x, "name": "y"}])
+    (folder / "models.py").write_text(BLOCKS)
+    routes = {"r": {"arms": {"a": {"model": "m"}}}}
+    config = write_config(tmp_path, routes, models="models", flush_seconds=3600, refresh_seconds=3600)
+    with Process("tests.stops_soon", "router", "serve", config, folder=tmp_path / "said") as router:
+        address = router.says(r"^serving .* on (\S+:\d+) \(gRPC and REST\)")[1]
+        with Client(address) as client, ThreadPoolExecutor(1) as pool:
+            before = client.infer("r", {"x": ROWS})
+            blocked = pool.submit(client.infer, "r", {"x": ROWS + 100})
+            router.says("^it blocks$")
+            assert router.stop() == 1
+            assert isinstance(blocked.exception(), grpc.RpcError)
+        assert "stopping took 1 s; given up: 'm'" in router.complained
+    with closing(open_store(f"sqlite:{tmp_path / 'croupier.db'}")) as store:
+        assert before.decision in {decision.id for decision, _ in store.log("r")}

@@ -299,7 +299,10 @@ class Model:
 def test_sigterm_waits_for_no_code_that_blocks_for_ever(tmp_path, when):
     folder = put(tmp_path, "m", implementation="models.Model", parameters={"extra": {"when": when}}, **SLOW)
     (folder / "models.py").write_text(BLOCKS)
-    with Process("tests.stops_soon", tmp_path, "--port", "0", folder=tmp_path / "said") as server, ExitStack() as asked:
+    with (
+        Process("tests.stops_soon", "runtime", tmp_path, "--port", "0", folder=tmp_path / "said") as server,
+        ExitStack() as asked,
+    ):
         if when != "load":
             host, port = server.says(r"^serving m on (\S+):(\d+),").groups()
         if when == "predict":
