@@ -90,6 +90,9 @@ async def serve_router(
             await learning
     finally:
         await router.close()
+        # asyncio would wait without a limit for a thread that reads a disk which does not answer.
+        await asyncio.get_running_loop().shutdown_default_executor()
+        router.limit.end()
 
 
 class Router:
@@ -120,7 +123,7 @@ class Router:
         )
         self._models = models = Models(Path(config.models), self._registry) if config.models else None
         stop_seconds = config.linger_seconds + DRAIN_SECONDS + CLOSE_SECONDS
-        self._limit = Limit(stop_seconds, models.unfinished if models else list)
+        self.limit = Limit(stop_seconds, models.unfinished if models else list)
         self._connections = Connections(models, left_out=lambda target: metrics.left_out.labels(target).inc())
         new_id = DecisionIds(time.time, os.urandom(6))
         builder = Builder(path, routes, learner, self._connections, metrics, lookups, new_id)
@@ -238,7 +241,6 @@ class Router:
             await asyncio.to_thread(self._tracing.shutdown)
         if self._models is not None:
             await self._models.close()
-        self._limit.end()
 
     def _open_store(self) -> Store:
         try:
@@ -254,7 +256,7 @@ class Router:
 
     def _drain(self) -> None:
         self._service.draining = True
-        self._limit.begin()
+        self.limit.begin()
 
     async def _look(self) -> None:
         await (self if self._workers is None else self._workers).look()

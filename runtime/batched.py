@@ -9,6 +9,7 @@ import numpy as np
 
 from protos.errors import InvalidArgument
 from runtime.batcher import Batcher
+from runtime.housed import Housed
 from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING, Arrays, Model, Parameters, batched
 from runtime.settings import ModelSettings
@@ -34,15 +35,20 @@ class Batched:
         self.reads_parameters = model.reads_parameters
         self._model = model
         self._batched = batched(model) and settings.max_batch_size > 1
+        self._long = [spec.name for spec in model.inputs if spec.shape[:1] == (-1,)]  # as long as a call makes them
         # Rows that differ in other dimensions cannot lie in one array.
         self._free = [spec.name for spec in model.inputs if -1 in spec.shape[1:]] if self._batched else []
+        thread = model.thread if isinstance(model, Housed) else None
+        # Of sizes other than the number of rows the warm-up has timed but one.
+        timed = not any(-1 in spec.shape[1:] for spec in model.inputs)
         self._batcher = Batcher(
             model,
             metrics,
             max_rows=settings.max_batch_size if self._batched else 1,
             max_wait=settings.max_batch_time if self._batched else 0.0,
             max_queue=settings.options.max_queue,
-            quick_rows=quick_rows(times),
+            quick_rows=quick_rows(times) if timed and thread is None else 0,
+            thread=thread,
         )
 
     def admit(self) -> None:
@@ -53,7 +59,7 @@ class Batched:
         self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None
     ) -> asyncio.Future[Arrays]:
         """Has the model run with whatever else waits. Raises InvalidArgument where inputs differ in their rows."""
-        rows = self._rows(arrays) if self._batched else 1
+        rows = self._rows(arrays) if self._batched else max((len(arrays[name]) for name in self._long), default=1)
         key: Hashable = tuple([arrays[name].shape[1:] for name in self._free]) if self._free else None
         if parameters:
             key = (key, *sorted((name, repr(value)) for name, value in parameters.items()))  # as True equals 1.0

@@ -11,15 +11,15 @@ import logging
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from time import perf_counter, thread_time
-from traceback import walk_tb
 from typing import NamedTuple
 
 import numpy as np
 
-from protos.errors import CallError, DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
+from protos.errors import CallError, DeadlineExceeded, Internal, ResourceExhausted
+from runtime.failure import failure
 from runtime.metrics import ModelMetrics
-from runtime.model import NOTHING, Arrays, Model, Parameters
-from runtime.worker import Strikes, Worker
+from runtime.model import NOTHING, Arrays, Model, Parameters, misfit
+from runtime.worker import Strikes, Thread, Worker
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Batcher:
 
     `max_rows` limits a batch; a call that alone has more runs alone. `max_wait` is how many seconds a call may wait for
     others, `max_queue` how many calls may wait at all. A batch of up to `quick_rows` runs in the event loop, any larger
-    one in a thread.
+    one in a thread: in `thread`, where the model is at home in one.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Batcher:
         max_wait: float = 0.0,
         max_queue: int = 1024,
         quick_rows: int = 0,
+        thread: Thread | None = None,
     ) -> None:
         self._model = model
         self._metrics = metrics
@@ -88,6 +89,7 @@ class Batcher:
         self._max_queue = max_queue
         self._loop = asyncio.get_running_loop()
         self._quick_rows = quick_rows
+        self._thread = thread
         self._worker: Worker | None = None
         self._groups: dict[Hashable, _Group] = {}  # the next to run is first
         self._queued = 0
@@ -148,19 +150,22 @@ class Batcher:
         if not self._busy:
             if self._idle is not None:
                 self._idle.set_result(None)
-        elif (wait := self._wait()) > 0:
+        elif (wait := self._next()[1]) > 0:
             self._timer = self._loop.call_later(wait, self._flush)
         else:
             # Not now: the calls of this turn of the loop are still to come.
             self._loop.call_soon(self._flush)
 
-    def _wait(self) -> float:
+    def _next(self) -> tuple[Hashable, float]:
+        """The group whose turn is next, and the seconds until then."""
         if not self._max_wait or self._idle is not None:
-            return 0.0
-        if any(group.rows >= self._max_rows for group in self._groups.values()):
-            return 0.0
-        oldest = min(group.calls[0].arrived for group in self._groups.values())
-        return oldest + self._max_wait - perf_counter()
+            return next(iter(self._groups)), 0.0
+        now = perf_counter()
+        waits = {
+            key: 0.0 if group.rows >= self._max_rows else max(0.0, group.calls[0].arrived + self._max_wait - now)
+            for key, group in self._groups.items()
+        }
+        return min(waits.items(), key=lambda each: each[1])
 
     def _flush(self) -> None:
         self._timer = None
@@ -172,18 +177,18 @@ class Batcher:
         started = perf_counter()
         for call in batch:
             self._metrics.queue_seconds.observe(started - call.arrived)
-        if sum(call.rows for call in batch) <= self._quick_rows:
+        if max(1, sum(call.rows for call in batch)) <= self._quick_rows:
             self._run_here(batch)
         else:
-            self._worker = self._worker or Worker(self._loop, self._model.name)
+            self._worker = self._worker or Worker(self._loop, self._model.name, self._thread)
             self._worker.do(lambda: self._run_there(batch))
 
     def _take(self) -> list[_Call]:
-        """The next batch: the first calls of the first group, less those that nobody waits for."""
+        """The next batch: the first calls of a group, less those that nobody waits for."""
         batch: list[_Call] = []
         if not self._groups:  # swept empty
             return batch
-        key = next(iter(self._groups))
+        key, _ = self._next()
         group = self._groups.pop(key)
         rows = taken = 0
         for call in group.calls:
@@ -229,7 +234,7 @@ class Batcher:
             return self._together(batch)
         except BaseException as error:  # noqa: BLE001 - a model may raise anything, and call sys.exit
             if len(batch) == 1:
-                return [self._failure(error)]
+                return [failure(self._model.name, error)]
         # One call may have spoilt it for the others, so each is run alone.
         return [answer for call in batch for answer in self._answers([call])]
 
@@ -241,10 +246,8 @@ class Batcher:
             rows = sum(call.rows for call in batch)
             arrays = {name: np.concatenate([call.arrays[name] for call in batch]) for name in first}
         outputs = self._model.run(arrays, batch[0].parameters)
-        if self._max_rows > 1:
-            for name, array in outputs.items():
-                if array.shape[:1] != (rows,):
-                    raise Internal(f"output {name!r} has shape {list(array.shape)} for a batch of {rows} rows")
+        if says := misfit(self._model.outputs, outputs, rows if self._max_rows > 1 else None):
+            raise Internal(says)
         if len(batch) == 1:
             return [outputs]
         answers: list[Arrays | CallError] = []
@@ -254,19 +257,9 @@ class Batcher:
             answers.append({name: array[start:end] for name, array in outputs.items()})
         return answers
 
-    def _failure(self, error: BaseException) -> CallError:
-        # The caller's fault, or that of the device that the model runs on, and said so by the model.
-        if isinstance(error, InvalidArgument | ResourceExhausted | Unavailable):
-            return error
-        says = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
-        _log.warning("model %r failed: %s", self._model.name, says if isinstance(error, CallError) else _place(error))
-        _log.debug("model %r failed: %s", self._model.name, says, exc_info=error)
-        return Internal(f"model {self._model.name!r} failed: {says}")
-
     def _deliver(self, batch: list[_Call], answers: list[Arrays | CallError], seconds: float) -> None:
         rows = sum(call.rows for call in batch)
         self._metrics.ran(rows, seconds)
-        self._plan()
         for call, answer in zip(batch, answers, strict=True):
             if call.runs is not None:
                 waited = perf_counter() - seconds - call.arrived
@@ -277,6 +270,7 @@ class Batcher:
                 call.future.set_exception(answer)
             else:
                 call.future.set_result(answer)
+        self._plan()  # not before these have their turn: what a model does not copy is gone with its next run
 
     def _make_room(self) -> None:
         """Drops calls that nobody waits for, at most once a batch; raises ResourceExhausted when that is not enough."""
@@ -292,9 +286,3 @@ class Batcher:
             raise ResourceExhausted(
                 f"{self._queued} calls already wait for model {self._model.name!r}, as many as may; try again later"
             )
-
-
-def _place(error: BaseException) -> str:
-    """Where a model raised what; not what it said, which may hold values of its caller's."""
-    *_, (frame, line) = walk_tb(error.__traceback__)
-    return f"{type(error).__name__} at {frame.f_code.co_filename}:{line}"

@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from protos.tensors import DATATYPES, datatype_of
+
 Arrays = Mapping[str, NDArray[Any]]
 Parameters = Mapping[str, bool | int | float | str]
 
@@ -32,7 +34,8 @@ class Model(Protocol):
     """A model of one format, ready to run; `tests/runtime/contract.py` says what every one of them keeps to.
 
     `run` is called by one thread at a time, though not always by the same one. It must not write to its inputs, which
-    may be views of a request's bytes, and must not answer one row differently because of another.
+    may be views of a request's bytes, must not answer one row differently because of another, and what it returns is
+    its caller's: no later run may write to that.
     """
 
     @property
@@ -114,6 +117,30 @@ class SharedModel(Protocol):
 
     async def close(self) -> None:
         """Answers the calls that it has, then lets go of memory and devices."""
+
+
+def misfit(outputs: tuple[TensorSpec, ...], arrays: Arrays, rows: int | None = None) -> str:
+    """What of a model's answer is not as declared, in words; nothing if all is. A shared batch has so many `rows`."""
+    for spec in outputs:
+        array = arrays[spec.name]
+        sizes = zip(spec.shape, array.shape, strict=False)
+        if (
+            array.dtype != DATATYPES[spec.datatype]
+            or array.ndim != len(spec.shape)
+            or any(declared not in (-1, size) for declared, size in sizes)
+        ):
+            return f"output {spec.name!r} is declared {spec}; the model returns {told(array)}"
+        if rows is not None and len(array) != rows:
+            return f"output {spec.name!r} has {len(array)} rows for a batch of {rows} rows"
+    return ""
+
+
+def told(array: NDArray[Any]) -> str:
+    """Datatype and shape of an array, in V2's words where it has them."""
+    try:
+        return f"{datatype_of(array.dtype)} {list(array.shape)}"
+    except TypeError:
+        return f"{array.dtype} {list(array.shape)}"
 
 
 def batched(model: Model | SharedModel) -> bool:

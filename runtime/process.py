@@ -103,6 +103,8 @@ async def serve_models(
     finally:
         await engine.close()
         await asyncio.to_thread(stop_tracing)
+        # asyncio would wait without a limit for a thread that reads a disk which does not answer.
+        await asyncio.get_running_loop().shutdown_default_executor()
         limit.end()
 
 

@@ -13,7 +13,8 @@ With this `my_model.py` beside the settings file, and `"implementation": "my_mod
 
 `predict` takes and returns a dict of arrays, by the names, in the datatypes and shapes that the settings declare; rows
 of several calls come together. If it takes a second argument, that is a dict of the request's parameters, and only
-calls that agree in them come together. The inputs are read-only; BYTES are object arrays of bytes.
+calls that agree in them come together. The inputs are read-only; BYTES are object arrays of bytes. All of a model's
+code runs in one thread, which is its own, from the import on.
 
 `load` is optional. It is given the model's folder, and by keyword what stands in `parameters.extra`; an unknown key is
 refused. Our own options, such as `max_batch_size`, reach it only where it names them. `close` is optional too.
@@ -31,8 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.errors import FailedPrecondition, Internal
-from protos.tensors import DATATYPES, datatype_of
-from runtime.model import NOTHING, Arrays, Parameters, TensorSpec
+from protos.tensors import DATATYPES
+from runtime.model import NOTHING, Arrays, Parameters, TensorSpec, told
 from runtime.settings import ModelSettings, Options
 
 PLATFORM = "python_numpy"
@@ -61,7 +62,7 @@ class PythonModel:
         self._object: Any = made_of()
         self.reads_parameters = _arguments(self._object) == WITH_PARAMETERS
         if hasattr(self._object, "load"):
-            self._object.load(folder, **_options(self._object.load, settings, folder))
+            self._object.load(folder, **_options(self._object, settings, folder))
         self._predict: Callable[..., Any] | None = self._object.predict
 
     def run(self, arrays: Arrays, parameters: Parameters = NOTHING) -> Arrays:
@@ -101,9 +102,15 @@ def _arguments(model: Any) -> int:
     return count
 
 
-def _options(load: Callable[..., Any], settings: ModelSettings, folder: Path) -> dict[str, Any]:
-    """What of `parameters.extra` is for `load`. Raises FailedPrecondition when it does not take that."""
-    signature = inspect.signature(load)
+def _options(model: Any, settings: ModelSettings, folder: Path) -> dict[str, Any]:
+    """What of `parameters.extra` is for `load`. Raises FailedPrecondition when it does not take that, or no folder."""
+    signature = inspect.signature(model.load)
+    takes_folder = any(each.kind < each.KEYWORD_ONLY for each in signature.parameters.values())
+    if not takes_folder or inspect.iscoroutinefunction(model.load):
+        raise FailedPrecondition(
+            f"implementation: {type(model).__name__}.load must be load(self, folder) or load(self, folder, option, "
+            "...), and not async"
+        )
     ours = {key: getattr(settings.options, key) for key in Options.__struct_fields__}
     options = {key: value for key, value in settings.extra.items() if key not in ours}
     options |= {key: value for key, value in ours.items() if key in signature.parameters and key in settings.extra}
@@ -129,20 +136,17 @@ def _output(spec: TensorSpec, result: Mapping[str, Any]) -> NDArray[Any]:
     except KeyError:
         found = ", ".join(map(repr, result)) or "nothing"
         raise FailedPrecondition(f"predict returns no {spec.name!r}, only {found}") from None
-    array: NDArray[Any] = value if isinstance(value, np.ndarray) else np.asarray(value)
-    if dtype == _TEXT and array.dtype.kind in "SU":
-        array = np.array([_bytes(element) for element in array.ravel()], _TEXT).reshape(array.shape)
+    array: NDArray[Any] = np.array(value)  # a copy: their code may write its next answer where it wrote this one
+    if dtype == _TEXT and array.dtype.kind in "SUO":
+        array = np.array([_bytes(spec, element) for element in array.ravel()], _TEXT).reshape(array.shape)
     if array.dtype != dtype or array.ndim != len(spec.shape):
-        raise FailedPrecondition(f"output {spec.name!r} is declared {spec}; predict returns {_found(array)}")
+        raise FailedPrecondition(f"output {spec.name!r} is declared {spec}; predict returns {told(array)}")
     return array
 
 
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
-
-
-def _found(array: NDArray[Any]) -> str:
-    try:
-        return f"{datatype_of(array.dtype)} {list(array.shape)}"
-    except TypeError:
-        return f"{array.dtype} {list(array.shape)}"
+def _bytes(spec: TensorSpec, element: object) -> bytes:
+    if isinstance(element, str):
+        return element.encode()
+    if not isinstance(element, bytes):
+        raise FailedPrecondition(f"output {spec.name!r} is BYTES; predict returns a {type(element).__name__} in it")
+    return element

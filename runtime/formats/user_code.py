@@ -20,9 +20,11 @@ from typing import Self
 
 from protos.errors import CallError, FailedPrecondition
 from runtime.formats.python import PythonModel
+from runtime.housed import Housed
 from runtime.model import Model
 from runtime.served import Servable
 from runtime.settings import FILE, ModelSettings
+from runtime.worker import Thread
 
 # The names of modules belong to the process, so one model's code is imported at a time.
 _alone = threading.Lock()
@@ -30,7 +32,23 @@ _number = count(1)
 
 
 def load(settings: ModelSettings, folder: Path) -> Model | Servable:
-    """The model that a user's class makes. Raises FailedPrecondition with the line of their code that went wrong."""
+    """The model that a user's class makes, at home in a thread: all of its code runs there, from the import on.
+
+    Raises FailedPrecondition with the line of their code that went wrong.
+    """
+    thread = Thread(f"model {settings.name}")
+    try:
+        model = thread.call(lambda: _made(settings, folder))
+    except BaseException:
+        thread.stop()
+        raise
+    if isinstance(model, Servable):  # it has made itself at home elsewhere
+        thread.stop()
+        return model
+    return Housed(model, thread)
+
+
+def _made(settings: ModelSettings, folder: Path) -> Model | Servable:
     with UserCode(folder) as code:
         try:
             found = code.find(settings.implementation)

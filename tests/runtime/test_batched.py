@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,3 +105,34 @@ def test_inputs_of_different_numbers_of_rows_are_refused(model_settings):
 )
 def test_a_batch_is_quick_by_the_times_of_the_warm_up(times, rows):
     assert quick_rows(times) == rows
+
+
+@pytest.mark.parametrize(
+    ("shape", "max_batch_size", "rows", "thread"),
+    [
+        pytest.param((-1, 1), 64, 64, "MainThread", id="as many rows as were timed"),
+        pytest.param((-1, 1), 64, 65, "model fake", id="more rows"),
+        pytest.param((-1, -1), 64, 1, "model fake", id="rows of any size"),
+        pytest.param((-1, 1), 1, 1, "MainThread", id="one row, one call at a time"),
+        pytest.param((-1, 1), 1, 2, "model fake", id="more rows, one call at a time"),
+        pytest.param((1, 1), 64, 1, "MainThread", id="one size"),
+    ],
+)
+def test_a_quick_model_runs_in_the_event_loop_as_far_as_it_was_timed(
+    model_settings, shape, max_batch_size, rows, thread
+):
+    threads = []
+
+    class Watched(Fake):
+        def run(self, arrays, parameters=NOTHING):
+            threads.append(threading.current_thread().name)
+            return super().run(arrays)
+
+    async def scenario():
+        settings = replace(model_settings, max_batch_size=max_batch_size)
+        to = Batched(Watched(shape=shape), settings, ModelMetrics(), {1: 1e-6, max_batch_size: 1e-6})
+        await to.run({"x": np.ones((rows, 1))})
+        await to.close()
+
+    asyncio.run(scenario())
+    assert threads == [thread]

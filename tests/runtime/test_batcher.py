@@ -228,8 +228,119 @@ def test_outputs_that_lose_rows_are_not_dealt_out(caplog):
 
     async def scenario():
         to = batcher(Short())
-        with pytest.raises(Internal, match=r"output 'y' has shape \[1, 1\] for a batch of 2 rows"):
+        with pytest.raises(Internal, match="output 'y' has 1 rows for a batch of 2 rows"):
             await submit(to, 1, 2)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("quick_rows", [64, 0])
+def test_an_answer_that_is_not_as_declared_is_its_callers_alone(quick_rows):
+    """The others of its batch get their own, as they were declared."""
+
+    class Odd(Fake):
+        def run(self, arrays, parameters=NOTHING):
+            x = arrays["x"]
+            if (x == 9).any():
+                return {"y": x.astype(np.int64)}
+            return {"y": x[:, :, None] if (x == 8).any() else 2 * x + 1}
+
+    async def scenario():
+        to = batcher(Odd("odd"), quick_rows=quick_rows)
+        calls = [submit(to, each) for each in (1.5, 9, 8, 2.5)]
+        await asyncio.wait(calls, timeout=60)
+        assert [calls[place].result()["y"].tolist() for place in (0, 3)] == [[[4]], [[6]]]
+        said = "model 'odd' failed: output 'y' is declared FP64 [-1, -1]; the model returns"
+        assert [str(calls[place].exception()) for place in (1, 2)] == [f"{said} INT64 [1, 1]", f"{said} FP64 [1, 1, 1]"]
+        await to.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("quick_rows", [64, 0])
+def test_answers_are_taken_before_the_next_run_may_write_over_them(quick_rows):
+    class Reuses(Fake):
+        def __init__(self):
+            super().__init__()
+            self.out = np.empty((1, 1))
+
+        def run(self, arrays, parameters=NOTHING):
+            return {"y": np.multiply(arrays["x"], 2, out=self.out)}
+
+    async def scenario():
+        to = batcher(Reuses(), max_rows=1, quick_rows=quick_rows)
+
+        async def call(value):
+            return (await submit(to, value))["y"].item()
+
+        assert await asyncio.gather(*(call(value) for value in range(5))) == [0, 2, 4, 6, 8]
+        await to.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("quick_rows", [64, 0])
+def test_a_failure_that_cannot_be_told_is_answered_all_the_same(quick_rows, caplog):
+    class Untold(Exception):
+        def __str__(self):
+            raise ValueError("no words")
+
+    class Fails(Fake):
+        def run(self, arrays, parameters=NOTHING):
+            if (arrays["x"] < 0).any():
+                raise Untold
+            return super().run(arrays)
+
+    async def scenario():
+        to = batcher(Fails("mute"), quick_rows=quick_rows)
+        good, bad = submit(to, 1), submit(to, -1)
+        await asyncio.wait([good, bad], timeout=60)
+        assert str(bad.exception()) == "model 'mute' failed: Untold: and what it says cannot be told"
+        assert [(await each)["y"].item() for each in (good, submit(to, 2))] == [3, 5]
+        await to.close()
+
+    asyncio.run(scenario())
+    assert re.fullmatch(r"model 'mute' failed: Untold at .*test_batcher\.py:\d+", caplog.messages[-1])
+
+
+def test_what_a_library_says_of_a_callers_values_is_not_logged(caplog):
+    class Wrapped(Fake):
+        def run(self, arrays, parameters=NOTHING):
+            try:
+                raise IndexError("index 471100815 is out of bounds")
+            except IndexError as error:
+                raise Internal(str(error)) from error
+
+    async def scenario():
+        with pytest.raises(Internal, match="model 'fake' failed: index 471100815 is out of bounds"):
+            await submit(batcher(Wrapped()), 1)
+
+    asyncio.run(scenario())
+    (said,) = caplog.messages
+    assert re.fullmatch(r"model 'fake' failed: IndexError at .*test_batcher\.py:\d+", said)
+
+
+def test_a_call_of_no_rows_does_not_hold_up_the_event_loop():
+    async def scenario():
+        model = Watched("slow")
+        to = batcher(model, quick_rows=0)
+        assert (await submit(to))["y"].shape == (0, 1)
+        await to.close()
+        assert model.threads == ["model slow"]
+
+    asyncio.run(scenario())
+
+
+def test_a_full_batch_does_not_cut_short_what_others_wait_for():
+    async def scenario():
+        model = Fake()
+        to = batcher(model, max_rows=2, max_wait=LONG)
+        waits = to.submit(rows(1), 1, "waits")
+        await asyncio.gather(*(to.submit(rows(i, width=2), 1, "full") for i in range(2)))
+        assert [batch.shape for batch in model.batches] == [(2, 2)]
+        assert not waits.done()
+        await asyncio.gather(waits, to.submit(rows(2), 1, "waits"))
+        assert [batch.shape for batch in model.batches] == [(2, 2), (2, 1)]
 
     asyncio.run(scenario())
 
@@ -379,10 +490,14 @@ def test_a_model_is_slow_by_what_it_does_and_not_by_what_others_do(seconds: floa
     ]
 
 
-def test_a_quick_run_begins_the_count_anew():
+@pytest.mark.parametrize(("quick_runs", "out"), [(5, True), (worker.QUICK_RUNS, False)])
+def test_a_model_that_is_slow_now_and_then_gets_a_thread_and_one_that_was_once_does_not(quick_runs: int, out: bool):
     strikes = worker.Strikes()
-    slow = [strikes.are_out(0.002, 0.002) for _ in range(worker.STRIKES - 1)]
-    assert not any([*slow, strikes.are_out(0.0001, 0.0001), *(strikes.are_out(0.002, 0.002) for _ in slow)])
+    heard = []
+    for _ in range(4 * worker.STRIKES):
+        heard.append(strikes.are_out(0.002, 0.002))
+        heard += [strikes.are_out(0.0001, 0.0001) for _ in range(quick_runs)]
+    assert any(heard) is out
 
 
 @dataclass

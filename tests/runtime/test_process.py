@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import grpc
@@ -226,11 +229,14 @@ def test_settings_of_mlserver_are_obeyed(repository, tmp_path, monkeypatch):
 
 def test_settings_that_cannot_be_obeyed_are_a_sentence(tmp_path, capsys):
     assert main([str(tmp_path), "--port", "1", "--http-port", "2"]) == 1
+    assert main([str(tmp_path), "--grpc-port", "-1"]) == 1
+    assert main([str(tmp_path), "--workers", "-1"]) == 1
     (tmp_path / "settings.json").write_text('{"grpc_port": "soon"}')
     assert main([str(tmp_path)]) == 1
-    first, second = capsys.readouterr().err.splitlines()
+    first, *of_options, last = capsys.readouterr().err.splitlines()
     assert first == "--port is one for all protocols: leave it out, or http_port"
-    assert second == f"{tmp_path}/settings.json: grpc_port: Expected `int | null`, got `str`"
+    assert of_options == ["--grpc-port: Expected `int` >= 0", "--workers: Expected `int` >= 0"]
+    assert last == f"{tmp_path}/settings.json: grpc_port: Expected `int | null`, got `str`"
 
 
 def in_flight(address):
@@ -320,6 +326,27 @@ def test_sigterm_waits_for_no_code_that_blocks_for_ever(tmp_path, when):
         assert said in server.complained
 
 
+def test_sigterm_waits_for_no_disk_that_does_not_answer(tmp_path):
+    put(tmp_path / "models", "m", Mlp())
+    with Process("tests.stops_soon", "runtime", tmp_path / "models", "--port", "0", folder=tmp_path) as server:
+        host, port = server.says(r"^serving m on (\S+):(\d+),").groups()
+        silent = tmp_path / "models" / "silent"
+        silent.mkdir()
+        os.mkfifo(silent / "model-settings.json")
+
+        def read_by_the_server():
+            with suppress(OSError):  # nobody reads there yet
+                return os.open(silent / "model-settings.json", os.O_WRONLY | os.O_NONBLOCK)
+
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            end = until(read_by_the_server)
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 1
+            os.close(end)
+    assert "stopping took 1 s; given up: what is left" in server.complained
+
+
 def test_a_deadline_ends_a_slow_call(channel):
     with pytest.raises(grpc.RpcError) as late:
         infer(channel, "slow", [400], timeout=0.05)
@@ -331,6 +358,29 @@ def test_a_folder_that_is_not_there_is_a_sentence(tmp_path, capsys):
     assert (
         capsys.readouterr().err == f"there is no folder {tmp_path}/gone; give the one that holds the models' folders\n"
     )
+
+
+def test_a_folder_that_cannot_be_listed_is_a_sentence(tmp_path, capsys, monkeypatch):
+    def scandir(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root, as tests may be run, could list any
+    assert main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"the folder {tmp_path} cannot be listed: Permission denied\n"
+
+
+def test_spans_without_what_makes_them_are_a_sentence(tmp_path, capsys, monkeypatch):
+    class Without(MetaPathFinder):
+        def find_spec(self, name, _path=None, _target=None):
+            if name.startswith("opentelemetry"):
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    for name in [each for each in sys.modules if each.startswith("opentelemetry")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Without(), *sys.meta_path])
+    (tmp_path / "settings.json").write_text('{"tracing_server": "127.0.0.1:4317"}')
+    assert main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("tracing_server: spans need OpenTelemetry, which is not installed")
 
 
 def test_a_port_that_is_taken_is_a_sentence(tmp_path):

@@ -1,0 +1,128 @@
+"""A user's code is at home in one thread: imported, loaded, tried out, run and closed there."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from protos.errors import FailedPrecondition
+from runtime.batched import Batched
+from runtime.formats import load
+from runtime.metrics import ModelMetrics
+from runtime.prepare import prepare
+from runtime.repository import Repository
+from tests.runtime.models import load_from, put, tensor
+
+ROWS = {"inputs": [tensor("x", "FP32", -1, 1)], "outputs": [tensor("y", "FP32", -1, 1)]}
+X = {"x": np.ones((1, 1), np.float32)}
+
+KEEPS = """
+import asyncio
+import decimal
+import sqlite3
+import threading
+
+decimal.getcontext().prec = 4
+here = threading.get_ident()
+
+class Model:
+    def load(self, folder):
+        self.folder = folder
+        self.local = threading.local()
+        self.local.two = 2
+        self.base = sqlite3.connect(":memory:")
+
+    def predict(self, inputs):
+        assert decimal.getcontext().prec == 4
+        (two,) = self.base.execute("select ?", (self.local.two,)).fetchone()
+        return {"y": asyncio.run(self.doubled(inputs["x"], two))}
+
+    async def doubled(self, x, two):
+        return x * two
+
+    def close(self):
+        self.base.close()
+        (self.folder / "closed").write_text(str(threading.get_ident() == here))
+"""
+
+
+def threads(name):
+    return [each for each in threading.enumerate() if each.name == f"model {name}"]
+
+
+def test_what_a_thread_keeps_is_there_whoever_calls(tmp_path):
+    folder = put(tmp_path, "keeps", implementation="models.Model", **ROWS)
+    (folder / "models.py").write_text(KEEPS)
+    (found,) = Repository(tmp_path).find("keeps")
+    prepared = prepare(load, found.settings, found.folder)
+
+    async def scenario():
+        to = Batched(prepared.model, found.settings, ModelMetrics(), prepared.times)
+        answers = await asyncio.gather(*(to.run(X) for _ in range(3)))
+        assert [answer["y"].item() for answer in answers] == [2, 2, 2]
+        await to.close()
+
+    asyncio.run(scenario())
+    assert (folder / "closed").read_text() == "True"
+    prepared.model.close()  # a second time
+
+
+def test_its_thread_ends_with_it(tmp_path):
+    folder = put(tmp_path, "ends", implementation="models.Model", **ROWS)
+    (folder / "models.py").write_text(
+        "class Model:\n    def predict(self, inputs):\n        return {'y': inputs['x']}\n"
+    )
+    model = load_from(tmp_path, "ends")
+    (thread,) = threads("ends")
+    model.close()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_the_thread_of_one_that_does_not_load_ends(tmp_path):
+    folder = put(tmp_path, "fails", implementation="models.Model", **ROWS)
+    (folder / "models.py").write_text("1 / 0\n")
+    with pytest.raises(FailedPrecondition, match=r"models.py, line 1: ZeroDivisionError: division by zero"):
+        load_from(tmp_path, "fails")
+    for thread in threads("fails"):
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+REUSES = """
+import numpy as np
+
+class Model:
+    def load(self, folder):
+        self.out = np.empty((64, 1), np.float32)
+
+    def predict(self, inputs):
+        x = inputs["x"]
+        return {"y": np.multiply(x, 2, out=self.out[: len(x)])}
+"""
+
+
+def test_its_answer_stays_when_it_writes_the_next_one_in_the_same_place(tmp_path):
+    folder = put(tmp_path, "reuses", implementation="models.Model", **ROWS)
+    (folder / "models.py").write_text(REUSES)
+    model = load_from(tmp_path, "reuses")
+    first = model.run(X)
+    model.run({"x": 5 * X["x"]})
+    assert first["y"].item() == 2
+    model.close()
+
+
+def test_a_text_output_that_holds_no_text_is_refused(tmp_path):
+    outputs = [tensor("y", "BYTES", -1)]
+    folder = put(tmp_path, "texts", implementation="models.Model", inputs=ROWS["inputs"], outputs=outputs)
+    (folder / "models.py").write_text(
+        "import numpy as np\n\n\nclass Model:\n    def predict(self, inputs):\n"
+        "        return {'y': np.array([b'a', 'b', int(inputs['x'][0, 0])], object)}\n"
+    )
+    model = load_from(tmp_path, "texts")
+    with pytest.raises(FailedPrecondition, match="output 'y' is BYTES; predict returns a int in it"):
+        model.run(X)
+    model.close()
