@@ -61,7 +61,7 @@ def only_input(body: bytes, model: ModelMetadataResponse) -> ModelInferRequest:
     """The request that a body without JSON makes of a model with one input. Raises InvalidArgument."""
     if len(model.inputs) != 1:
         names = ", ".join(repr(each.name) for each in model.inputs)
-        raise InvalidArgument(f"a body without JSON is one input; the model takes {names or 'none'}")
+        raise InvalidArgument(f"a body without JSON is one input; the model declares {names or 'none'}")
     (declared,) = model.inputs
     shape = _told_by(len(body), declared.datatype, [*declared.shape])
     if shape is None:

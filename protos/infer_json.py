@@ -46,8 +46,8 @@ class _Request(Struct, forbid_unknown_fields=True):
     model_version: str | None = None
 
 
-_CHOICES = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
-_INT64_MAX = 2**63 - 1
+_CHOICES = {bool: "bool_param", float: "double_param", str: "string_param"}
+_INTEGERS = {"int64_param": range(-(2**63), 2**63), "uint64_param": range(2**64)}
 
 _request = msgspec.json.Decoder(_Request)
 
@@ -146,10 +146,17 @@ def parameters_of(parameters: Any) -> dict[str, Any]:
 
 
 def tell(parameters: Any, values: Mapping[str, Any]) -> None:
-    """Adds to a protobuf map of InferParameter what it has a word for: not lists, objects and null."""
+    """Adds to a protobuf map of InferParameter what it has a word for: not lists, objects, null and huge integers."""
     for name, value in values.items():
-        if choice := _CHOICES.get(type(value)):
+        if choice := choice_of(value):
             setattr(parameters[name], choice, value)
+
+
+def choice_of(value: Any) -> str | None:
+    """The field of an InferParameter that holds a value; None where there is none."""
+    if type(value) is int:  # and no bool
+        return next((choice for choice, integers in _INTEGERS.items() if value in integers), None)
+    return _CHOICES.get(type(value))
 
 
 def _told(parameters: Any) -> dict[str, Any]:
@@ -160,16 +167,13 @@ def _fill(message: Any, parameters: Parameters | None, where: str) -> None:
     for name, value in (parameters or {}).items():
         if value is None:
             continue
-        choice = _CHOICES.get(type(value))
+        choice = choice_of(value)
+        if choice is None and isinstance(value, int):
+            raise InvalidArgument(f"parameter {name!r} of {where} is {value}, which 64 bits cannot hold")
         if choice is None:
             kind = "a list" if isinstance(value, list) else "an object"
             raise InvalidArgument(f"parameter {name!r} of {where} is {kind}; it may be a text, a number, true or false")
-        if choice == "int64_param" and int(value) > _INT64_MAX:
-            choice = "uint64_param"
-        try:
-            setattr(message[name], choice, value)
-        except ValueError:
-            raise InvalidArgument(f"parameter {name!r} of {where} is {value}, which 64 bits cannot hold") from None
+        setattr(message[name], choice, value)
 
 
 def _form(told: _Request) -> Form:

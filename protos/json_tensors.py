@@ -37,6 +37,10 @@ _ELEMENTS: dict[str, Any] = {
     if dtype.kind in "iu" and name != "UINT64"
 }
 _FLOATS = {"FP16", "BF16", "FP32", "FP64"}
+_NO_NULL = (
+    "; BYTES have no null: send a text that stands for it, or, to a model on pandas, each element as JSON with "
+    'content_type "pd_json"'
+)
 _RAGGED = "data is ragged; lists beside each other must have the same length"
 _OPENING = re.compile(rb"[\[\s]*")
 
@@ -70,7 +74,8 @@ def _parsed(data: Raw, datatype: str) -> NDArray[Any]:
     try:
         nested = _decoder(datatype, depth).decode(data)
     except UNREADABLE as error:
-        raise InvalidArgument(str(error).replace("`$", "`data")) from None
+        says = str(error).replace("`$", "`data")
+        raise InvalidArgument(says + _NO_NULL if "`str`, got `null`" in says else says) from None
     floating = datatype in _FLOATS
     try:
         array = np.array(nested, np.float64 if floating else dtype)

@@ -50,7 +50,7 @@ def v2_routes(
 
     `stream` answers a stream of inference requests, which is one request here, otherwise than by one answer.
 
-    `admit` is asked before the body of an inference is read, which may take longer than to run the model; it raises a
+    `admit` is asked before the body of an inference is parsed, which may take longer than to run the model; it raises a
     CallError where there is no such model, or it has no time.
     """
     answers = stream or one_by_one(service)

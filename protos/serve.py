@@ -149,7 +149,9 @@ async def serve(
         started(addresses)
         work += [asyncio.create_task(port.ended()) for port in ports]
         work += [asyncio.create_task(port.renew(renew_seconds)) for port in ports if port.listener.tls]
-        await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # which raises what broke it
     finally:
         if not stop.is_set():  # a port has ended by itself
             stopping()
@@ -181,7 +183,7 @@ class _Port:
         return server.addresses[0].removeprefix("https://").removeprefix("http://")
 
     async def ended(self) -> None:
-        """Returns when nobody takes connections any more, or raises why."""
+        """Returns when nobody takes connections any more; `close` raises why."""
         ended: set[asyncio.Task[None]] = set()
         while (current := list(self._servers.values())[-1]) not in ended:
             ended, _ = await asyncio.wait([current])

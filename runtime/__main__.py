@@ -30,14 +30,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     set_up_log(debug=settings.debug)
-    if settings.tracing_server and find_spec("opentelemetry.exporter") is None:
+    if settings.tracing_server and not _can_trace():
         print(
             "tracing_server: spans need OpenTelemetry, which is not installed: pip install 'croupier[otel]'",
             file=sys.stderr,
         )
         return 1
-    if not models.is_dir():
+    try:
+        os.scandir(models).close()
+    except (FileNotFoundError, NotADirectoryError):
         print(f"there is no folder {models}; give the one that holds the models' folders", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"the folder {models} cannot be listed: {error.strerror}", file=sys.stderr)
         return 1
     try:
         return 0 if asyncio.run(_serve(models, settings)) else 1
@@ -91,7 +96,9 @@ def _told(arguments: argparse.Namespace) -> tuple[Path, ServerSettings]:
     try:
         settings = msgspec.convert({**msgspec.structs.asdict(settings), **given}, ServerSettings)
     except msgspec.ValidationError as error:
-        raise FailedPrecondition(f"command line: {error}") from None
+        what, _, key = str(error).partition(" - at `$.")
+        option = key.rstrip("`").removeprefix("parallel_").replace("_", "-")
+        raise FailedPrecondition(f"--{option}: {what}") from None
     return Path(folder or settings.model_repository_root), settings
 
 
@@ -107,6 +114,13 @@ async def _serve(models: Path, settings: ServerSettings) -> bool:
         return await supervise(models, settings, started)
     await serve_models(models, settings, [bind for bind, _ in settings.listeners()], started)
     return True
+
+
+def _can_trace() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
+    except ModuleNotFoundError:  # one of the packages above it
+        return False
 
 
 def _welcome(settings: ServerSettings, started: Started) -> str:

@@ -102,7 +102,10 @@ class Catalogue:
             for key, each in on_disk.items()
             if key not in self._entries
         }
-        return [entry for _, entry in sorted({**self._entries, **unheard}.items())]
+        hindered = {
+            key: Entry(*key, State.UNAVAILABLE, why) for key, each in self._served.items() if (why := each.hindrance())
+        }
+        return [entry for _, entry in sorted({**self._entries, **unheard, **hindered}.items())]
 
     def unfinished(self) -> list[str]:
         """The names of models that are served, or to be so, or not yet let go. From any thread."""
@@ -116,6 +119,8 @@ class Catalogue:
             return Unavailable(f"{called} is being loaded; try again")
         if entries:
             return NotFound(f"{called} is not loaded: {entries[-1].reason or 'it is being unloaded'}")
+        if name in self._versions and not self.versions(name):
+            return NotFound(f"there is no {called}: it is served without versions")
         loaded = self.versions(name) or sorted(self._versions)
         return NotFound(f"there is no {called}; " + (f"loaded are {_some(loaded)}" if loaded else "none is loaded"))
 

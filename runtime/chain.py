@@ -46,8 +46,9 @@ class Chain:
         return any(self._find(name).reads_parameters for name in self._steps)
 
     def admit(self) -> None:
-        """Raises ResourceExhausted when no further call may wait for the first step."""
-        self._find(self._steps[0]).admit()
+        """Raises ResourceExhausted when no further call may wait for a step, and as `run` does when one is gone."""
+        for step in [self._find(name) for name in self._steps]:
+            step.admit()
 
     async def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Arrays:
         """What the last step answers. Raises the CallError of the step that fails."""

@@ -16,7 +16,7 @@ from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse, ModelMetadataResponse
 from runtime import formats
 from runtime.catalogue import Catalogue, Entry, Key, State, shown
-from runtime.ensemble import circle
+from runtime.ensemble import check_parts
 from runtime.loader import Loader, reason_of
 from runtime.metrics import Metrics, ModelMetrics
 from runtime.model import Model, SharedModel
@@ -51,8 +51,9 @@ class Engine:
         self.endpoints = self._catalogue.endpoints
         self.unfinished = self._catalogue.unfinished
         self._wanted: set[Key] = set()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # a client sends any name
         self._loader = Loader(load, self._part, self.endpoints)
+        self._waiting: list[ModelSettings] = []  # of models whose parts are being loaded
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def infer(
@@ -88,10 +89,11 @@ class Engine:
         return metadata
 
     def is_ready(self, name: str, version: str) -> bool:
-        """Whether a model can infer now. Raises NotFound for one that was never heard of."""
-        if self._catalogue.get(name, version) is None and not self._catalogue.knows(name, version):
+        """Whether a model can infer now, and what it is made of. Raises NotFound for one that was never heard of."""
+        served = self._catalogue.get(name, version)
+        if served is None and not self._catalogue.knows(name, version):
             raise self._catalogue.absent(name, version)
-        return self._catalogue.get(name, version) is not None
+        return served is not None and not served.hindrance()
 
     def ready(self) -> bool:
         """Whether all that was to be loaded at the start is served. True if that was nothing."""
@@ -143,8 +145,13 @@ class Engine:
         await asyncio.gather(*(self._load(*model) for model in models.items()), return_exceptions=True)
         return self._catalogue.entries(self._wanted - self._catalogue.all().keys())
 
-    async def _load(self, name: str, found: list[Found] | None = None, override: Override | None = None) -> None:
-        async with self._lock(name):
+    async def _load(
+        self, name: str, found: list[Found] | None = None, override: Override | None = None, *, missing: bool = False
+    ) -> None:
+        """Loads a model, or with `missing` one that is not served yet."""
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            if missing and self._catalogue.get(name, "") is not None:
+                return
             if found is None:
                 found = await asyncio.to_thread(self._repository.find, name)
             if override is not None:
@@ -232,19 +239,19 @@ class Engine:
         """Loads the models that an ensemble is made of, but those that are served. Raises FailedPrecondition."""
         if not settings.options.parts:
             return
-        parts: dict[str, set[str]] = {}
-        for each in await asyncio.to_thread(self._repository.scan):
-            if each.settings is not None:
-                parts.setdefault(each.name, set()).update(each.settings.options.parts)
+        others = [each.settings for each in await asyncio.to_thread(self._repository.scan) if each.settings is not None]
+        others += [each.settings for each in self._catalogue.all().values()]  # as they may be overridden
         # Before any is loaded: two that wait for each other would wait for ever.
-        if way := circle(settings.name, parts):
-            raise FailedPrecondition(f"it would be made of itself: {' -> '.join(map(repr, way))}")
-        for name in settings.options.parts:
-            if self._catalogue.get(name, "") is None:
+        check_parts(settings, [*others, *self._waiting])
+        self._waiting.append(settings)
+        try:
+            for name in settings.options.parts:
                 try:
-                    await self._load(name)
+                    await self._load(name, missing=True)
                 except CallError as error:
                     raise FailedPrecondition(f"its part {name!r}: {error.message}") from None
+        finally:
+            self._waiting.remove(settings)
 
     def _part(self, name: str) -> SharedModel:
         """The model that an ensemble has run. Raises Unavailable, as whoever loads the ensemble anew loads it too."""
@@ -254,7 +261,7 @@ class Engine:
         return shared_model(served.servable, name)
 
     async def _unload(self, name: str) -> None:
-        async with self._lock(name):
+        async with self._locks.setdefault(name, asyncio.Lock()):
             served = self._called(name)
             if not self._catalogue.knows(name) and not await asyncio.to_thread(self._repository.find, name):
                 raise NotFound(f"the repository has no model {shown(name)}")
@@ -283,13 +290,6 @@ class Engine:
             self._metrics.unknown += 1
             raise self._catalogue.absent(name, version)
         return served
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        # Weakly held, as a name may be anything that a client sends.
-        lock = self._locks.get(name)
-        if lock is None:
-            self._locks[name] = lock = asyncio.Lock()
-        return lock
 
     def _background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)

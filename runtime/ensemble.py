@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.errors import FailedPrecondition, Internal
+from protos.errors import FailedPrecondition, Internal, InvalidArgument
 from protos.tensors import DATATYPES
 from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec
-from runtime.settings import EnsembleOptions
+from runtime.settings import EnsembleOptions, ModelSettings
 
 Members: TypeAlias = Callable[[str], SharedModel]
 """The model in service under a name, its newest version. Raises a CallError when there is none."""
@@ -53,6 +53,7 @@ class Ensemble:
 
     def __init__(self, options: EnsembleOptions, find: Members) -> None:
         self._find = find = Parts(options.parts, find)
+        self._parts = options.parts
         self._weights = options.members
         self._combine = _COMBINED.get(options.combine)
         self._stacker = options.stacker
@@ -71,37 +72,45 @@ class Ensemble:
 
     @property
     def reads_parameters(self) -> bool:
-        """Whether a member does, as they are now."""
-        return any(self._find(name).reads_parameters for name in self._weights)
+        """Whether a member or the stacker does, as they are now."""
+        return any(self._find(name).reads_parameters for name in self._parts)
 
     def admit(self) -> None:
-        """Raises ResourceExhausted when no further call may wait for one of the members."""
-        for name in self._weights:
-            self._find(name).admit()
+        """Raises ResourceExhausted when no further call may wait for a part, and as `run` does when one is gone."""
+        for part in [self._find(name) for name in self._parts]:
+            part.admit()
 
     async def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Arrays:
         """What the members answer together. Raises the CallError of the first that fails."""
         members = {name: self._find(name) for name in self._weights}
-        given = [
-            member.run({spec.name: arrays[spec.name] for spec in member.inputs}, parameters, deadline)
-            for member in members.values()
-        ]
-        answers = await asyncio.gather(*given)
+        asked: list[asyncio.Future[Arrays]] = []
+        try:
+            for member in members.values():
+                given = {spec.name: arrays[spec.name] for spec in member.inputs}
+                asked.append(asyncio.ensure_future(member.run(given, parameters, deadline)))
+            answers = await asyncio.gather(*asked)
+        finally:
+            for each in asked:
+                each.cancel()  # where one has failed, nobody waits for the others
         if self._combine is None:
             named = {
                 name: array
                 for (member, model), answer in zip(members.items(), answers, strict=True)
                 for name, array in _by_member(member, model, answer).items()
             }
-            return await self._find(self._stacker).run(named, parameters, deadline)
+            stacker = self._find(self._stacker)
+            return await stacker.run({spec.name: named[spec.name] for spec in stacker.inputs}, parameters, deadline)
         weights = list(self._weights.values())
         combined = {}
         for spec in self.outputs:
-            arrays_of = [answer[spec.name] for answer in answers]
-            if len({array.shape for array in arrays_of}) > 1:
-                shapes = ", ".join(f"{name!r} {list(a.shape)}" for name, a in zip(members, arrays_of, strict=True))
-                raise Internal(f"output {spec.name!r} differs in shape between the members: {shapes}")
-            combined[spec.name] = self._combine(arrays_of, weights)
+            found = {member: answer[spec.name] for member, answer in zip(members, answers, strict=True)}
+            if len({array.shape for array in found.values()}) > 1:
+                rows = {each.name: len(arrays[each.name]) for each in self.inputs if each.shape[:1] == (-1,)}
+                if len(set(rows.values())) > 1:
+                    raise InvalidArgument(f"the inputs differ in their number of rows: {_listed(rows)}")
+                shapes = {member: list(array.shape) for member, array in found.items()}
+                raise Internal(f"output {spec.name!r} differs in shape between the members: {_listed(shapes)}")
+            combined[spec.name] = self._combine(list(found.values()), weights)
         return combined
 
     async def close(self) -> None:
@@ -143,15 +152,30 @@ def _alike(some: tuple[TensorSpec, ...], others: tuple[TensorSpec, ...]) -> bool
 
 
 def _told(specs: tuple[TensorSpec, ...]) -> str:
-    return ", ".join(f"{spec.name!r} {spec}" for spec in specs)
+    return _listed({spec.name: spec for spec in specs})
 
 
-def circle(name: str, parts: Mapping[str, set[str]], path: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """A way from a model back to itself through what it is made of; empty when there is none."""
-    if name in path:
-        return (*path[path.index(name) :], name)
-    ways = (circle(part, parts, (*path, name)) for part in parts.get(name, ()))
-    return next(filter(None, ways), ())
+def _listed(named: Mapping[str, object]) -> str:
+    return ", ".join(f"{name!r} {each}" for name, each in named.items())
+
+
+def check_parts(settings: ModelSettings, others: Iterable[ModelSettings]) -> None:
+    """Raises FailedPrecondition where a model would, through what it is made of, be made of itself.
+
+    `others` are the settings that models may have; those of its own name do not count.
+    """
+    parts: dict[str, set[str]] = {}
+    for each in others:
+        parts.setdefault(each.name, set()).update(each.options.parts)
+    parts[settings.name] = set(settings.options.parts)
+
+    def way(name: str, path: tuple[str, ...]) -> tuple[str, ...]:
+        if name in path:
+            return (*path[path.index(name) :], name)
+        return next(filter(None, (way(part, (*path, name)) for part in parts.get(name, ()))), ())
+
+    if circle := way(settings.name, ()):
+        raise FailedPrecondition(f"it would be made of itself: {' -> '.join(map(repr, circle))}")
 
 
 def _by_member(member: str, model: SharedModel, answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from functools import partial
 from time import perf_counter
 
 from protos.errors import Code, DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted
-from protos.threads import computes
+from protos.threads import computes, ends
 from runtime.explain import EXPLAIN, Explainer, Question, question_of
 from runtime.metrics import ModelMetrics
 from runtime.model import Arrays, Parameters, SharedModel
@@ -26,8 +26,31 @@ NICENESS = 10  # of the thread; where cores are short, it gets a tenth of what a
 _log = logging.getLogger(__name__)
 
 
-# Measured on two cores: beside explanations, other requests keep three quarters of their rate with it, half without.
-_thread = ThreadPoolExecutor(1, "explain", initializer=partial(computes, NICENESS))  # starts when first asked
+class _Thread:
+    """The one that explains. It starts when first asked, and ends with the last model that was."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._users: set[Explained] = set()
+
+    def of(self, user: Explained) -> ThreadPoolExecutor:
+        """The thread, which goes on until the user leaves."""
+        self._users.add(user)
+        if self._pool is None:
+            # Measured on two cores: beside explanations, other requests keep three quarters of their rate with the
+            # niceness, half without.
+            self._pool = ThreadPoolExecutor(1, "explain", initializer=partial(computes, NICENESS))
+        return self._pool
+
+    def leave(self, user: Explained) -> None:
+        self._users.discard(user)
+        if self._pool is not None and not self._users:
+            self._pool.submit(ends)
+            self._pool.shutdown(wait=False)
+            self._pool = None
+
+
+_thread = _Thread()
 
 
 class Explained:
@@ -74,6 +97,7 @@ class Explained:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
         self._explainer = None
+        _thread.leave(self)
 
     async def _both(self, arrays: Arrays, question: Question, deadline: float | None) -> tuple[Arrays, Arrays]:
         self._check(arrays)
@@ -103,7 +127,7 @@ class Explained:
         if explainer is None:
             raise Internal("the model is closed")
         try:
-            return await loop.run_in_executor(_thread, explainer.explain, arrays, question, proceed)
+            return await loop.run_in_executor(_thread.of(self), explainer.explain, arrays, question, proceed)
         except Internal as error:
             _log.warning("model %r could not be explained: %s", self._name, error.message)
             raise Internal(f"model {self._name!r} could not be explained: {error.message}") from error

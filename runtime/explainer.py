@@ -6,15 +6,15 @@ import numpy as np
 
 from protos.errors import CallError, FailedPrecondition, InvalidArgument
 from runtime.explain import BASELINE, DELTA, FLOATS, Explainer, Question, attributions
-from runtime.model import Differentiable, Model
+from runtime.model import Arrays, Differentiable, Model
 from runtime.settings import ExplainOptions, ModelSettings
-from runtime.warmup import NOISE, PAIR, TOLERANCE, example
+from runtime.warmup import NOISE, PAIR, TOLERANCE, examples
 
 STEPS = 2  # show that it works
 
 
-def explainer_of(model: Model, settings: ModelSettings) -> Explainer | None:
-    """What explains a model, tried out; None where its settings do not ask for it.
+def explainer_of(model: Model, settings: ModelSettings, sample: Arrays) -> Explainer | None:
+    """What explains a model, tried out, with rows of `sample` if there are any; None where its settings ask for none.
 
     Blocks while PyTorch's graphs are built. Raises FailedPrecondition saying why a model cannot be explained.
     """
@@ -22,12 +22,12 @@ def explainer_of(model: Model, settings: ModelSettings) -> Explainer | None:
     if options is None:
         return None
     try:
-        return _explainer(model, settings, options)
+        return _explainer(model, settings, options, sample)
     except CallError as error:
         raise FailedPrecondition(f"parameters.extra.explain: {error.message}") from error
 
 
-def _explainer(model: Model, settings: ModelSettings, options: ExplainOptions) -> Explainer:
+def _explainer(model: Model, settings: ModelSettings, options: ExplainOptions, sample: Arrays) -> Explainer:
     if not isinstance(model, Differentiable):
         raise FailedPrecondition(f"{model.platform} has no gradients; TorchScript and exported programs have")
     for spec in (*model.inputs, *model.outputs):
@@ -39,14 +39,14 @@ def _explainer(model: Model, settings: ModelSettings, options: ExplainOptions) -
     from runtime.formats.integrated_gradients import IntegratedGradients  # PyTorch and Captum: only where wanted
 
     explainer = IntegratedGradients(model.differentiable(), model, settings, options.baseline)
-    _try_out(explainer, model, settings)
+    _try_out(explainer, model, settings.options.warm_up_size, sample)
     return explainer
 
 
-def _try_out(explainer: Explainer, model: Model, settings: ModelSettings) -> None:
+def _try_out(explainer: Explainer, model: Model, free_size: int, sample: Arrays) -> None:
     """Baseline, attributions and delta must add up to what the model answers, for an output at least."""
     rng = np.random.default_rng(0)
-    arrays = {spec.name: example(spec, PAIR, settings.options.warm_up_size, rng) for spec in model.inputs}
+    arrays = examples(model.inputs, PAIR, rng=rng, free_size=free_size, sample=sample)
     answer = model.run(arrays)
     refused = InvalidArgument("no output is of floating point")
     explained = False
@@ -60,11 +60,16 @@ def _try_out(explainer: Explainer, model: Model, settings: ModelSettings) -> Non
             refused = error
             continue
         explained = True
+        expected = answer[spec.name].reshape(PAIR, -1)[:, 0].astype(np.float64)
+        if np.isfinite(expected).all() and not np.isfinite(told[BASELINE]).all():
+            raise FailedPrecondition(
+                f"{question.target} is {told[BASELINE].sum()} at the baseline, which is zero in every input unless "
+                f"baseline says otherwise; set baseline to inputs that the model has an answer to"
+            )
         found = told[BASELINE] - told[DELTA]
         for each in model.inputs:
             if each.datatype in FLOATS:
                 found = found + told[attributions(each.name)].reshape(PAIR, -1).sum(1, dtype=np.float64)
-        expected = answer[spec.name].reshape(PAIR, -1)[:, 0].astype(np.float64)
         margin = TOLERANCE * np.abs(expected).max(initial=0) + NOISE[spec.datatype]
         if not np.allclose(found, expected, rtol=0, atol=margin, equal_nan=True):
             raise FailedPrecondition(

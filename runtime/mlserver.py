@@ -7,6 +7,7 @@ keeps its faults; its worker processes work too.
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,17 @@ from mlserver.types import (
 from numpy.typing import NDArray
 
 from protos.errors import CallError, Code, FailedPrecondition, InvalidArgument
-from protos.infer_json import parameters_of
+from protos.infer_json import choice_of, parameters_of
 from protos.messages import ModelInferRequest
 from protos.tensors import DATATYPES, add_inputs, outputs_of
 from runtime import formats
 from runtime.batched import Batched
+from runtime.environment import as_file, told_by
 from runtime.metrics import ModelMetrics
 from runtime.prepare import prepare
 from runtime.settings import FILE, ModelSettings, read_settings
 from runtime.tensor_service import TensorService
 
-_CHOICES = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}  # of the values that a datatype's kind can hold
 
 
@@ -104,7 +105,8 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
         if not source:
             raise FailedPrecondition(f"model {self.name!r} comes without a {FILE}, which it is read from")
         path = Path(source)
-        settings = read_settings(path, name=self.name, version=self.version or "")
+        told = as_file(told_by(os.environ))
+        settings = read_settings(path, name=self.name, version=self.version or "", told=told)
         for spec in (*settings.inputs, *settings.outputs):
             if spec.datatype == "BF16":
                 raise FailedPrecondition(f"{path}: {spec.name!r} is BF16, which MLServer's types do not have")
@@ -114,11 +116,10 @@ class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
 def _pass_on(parameters: Parameters | None, request: ModelInferRequest) -> None:
     """Adds the client's parameters to a request, without those that MLServer has a name for."""
     for name, value in ((parameters.model_extra or {}) if parameters else {}).items():
-        if choice := _CHOICES.get(type(value)):
-            try:
-                setattr(request.parameters[name], choice, value)
-            except ValueError:
-                raise InvalidArgument(f"parameter {name!r} is {value}, which 64 bits cannot hold") from None
+        if choice := choice_of(value):
+            setattr(request.parameters[name], choice, value)
+        elif isinstance(value, int):
+            raise InvalidArgument(f"parameter {name!r} is {value}, which 64 bits cannot hold")
 
 
 def _array(tensor: RequestInput) -> NDArray[Any]:

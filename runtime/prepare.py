@@ -14,7 +14,7 @@ from runtime.model import Model
 from runtime.sample import check_sample, read_sample
 from runtime.served import Servable
 from runtime.settings import FILE, ModelSettings
-from runtime.warmup import Times, warm_up
+from runtime.warmup import NO_SAMPLE, Times, warm_up
 
 Loaded = TypeVar("Loaded", bound=Model | Servable)
 Load = Callable[[ModelSettings, Path], Loaded]
@@ -38,10 +38,19 @@ def prepare(load: Load[Loaded], settings: ModelSettings, folder: Path) -> Prepar
     if isinstance(model, Servable):
         return Prepared(model)
     try:
-        times = warm_up(model, max_rows=settings.max_batch_size, free_size=settings.options.warm_up_size)
-        if sample := read_sample(folder, model):
+        sample = read_sample(folder, model)
+        inputs = sample.inputs if sample else NO_SAMPLE
+        times = warm_up(
+            model,
+            max_rows=settings.max_batch_size,
+            free_size=settings.options.warm_up_size,
+            sample=inputs,
+            # Cut down to an index out of range, one would make the GPU useless to the whole process.
+            negative=not settings.options.gpu,
+        )
+        if sample:
             check_sample(model, sample)
-        return Prepared(model, times, explainer_of(model, settings))
+        return Prepared(model, times, explainer_of(model, settings, inputs))
     except (Exception, SystemExit) as error:  # a user's code may call sys.exit
         model.close()
         if isinstance(error, CallError):

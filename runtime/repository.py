@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from protos.errors import FailedPrecondition
-from runtime.environment import settings_of, told_by
+from runtime.environment import as_file, settings_of, told_by
 from runtime.settings import FILE, ModelSettings, read_settings
 
 SETTLED_NS = 2_000_000_000  # the age from which a file that is written again shows another time, on any disk
@@ -59,8 +59,9 @@ class _Folder(NamedTuple):
 class Repository:
     """A folder of model folders. Looks at the disk at each question; a broken model does not hide the others.
 
-    Where it has none, MLSERVER_MODEL_* variables of the environment may tell of one model, whose folder is the root.
-    A settings file is parsed once until it changes. Several threads may ask at a time.
+    MLSERVER_MODEL_* variables of the environment tell what a settings file leaves out. Where there is none, they may
+    tell of one model, whose folder is the root. A settings file is parsed once until it changes. Several threads may
+    ask at a time.
     """
 
     def __init__(self, root: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -114,9 +115,12 @@ class Repository:
     def _folders(self) -> list[_Folder]:
         if not self._root.is_dir():
             raise FailedPrecondition(f"there is no folder {self._root}")
-        if (self._root / FILE).exists():  # the root is itself a model's folder
-            return [_Folder(self._root.resolve().name, str(self._root))]
-        return _subfolders(self._root)
+        try:
+            if (self._root / FILE).exists():  # the root is itself a model's folder
+                return [_Folder(self._root.resolve().name, str(self._root))]
+            return _subfolders(self._root)
+        except OSError as error:
+            raise FailedPrecondition(f"the folder {self._root} cannot be listed: {error.strerror}") from error
 
     def _within(self, folder: _Folder, parsed: dict[str, tuple[_Stamp, Found]]) -> list[Found]:
         """The versions in a folder; those whose settings need not be parsed again are noted."""
@@ -137,10 +141,17 @@ class Repository:
         stamp = (stat.st_ino, stat.st_ctime_ns, stat.st_size)
         known = self._parsed.get(path)
         if known is None or known[0] != stamp:
-            known = stamp, _parse(Path(folder), name=name, version=version)
+            known = stamp, self._parse(Path(folder), name, version)
         if known[1].settings is not None and time.time_ns() - stat.st_ctime_ns > SETTLED_NS:
             parsed[path] = known
         return known[1]
+
+    def _parse(self, folder: Path, name: str, version: str) -> Found:
+        try:
+            settings = read_settings(folder / FILE, name=name, version=version, told=as_file(self._told))
+        except FailedPrecondition as error:
+            return Found(name, version, folder, None, error.message)
+        return Found(settings.name, settings.version, folder, settings)
 
 
 def locate(folder: Path, uri: str, well_known: Sequence[str]) -> Path:
@@ -163,14 +174,6 @@ def _subfolders(folder: str | Path) -> list[_Folder]:
     # Kubernetes keeps the real files of a mounted volume in folders such as ..data.
     with os.scandir(folder) as entries:
         return sorted(_Folder(each.name, each.path) for each in entries if each.name[0] != "." and each.is_dir())
-
-
-def _parse(folder: Path, *, name: str, version: str) -> Found:
-    try:
-        settings = read_settings(folder / FILE, name=name, version=version)
-    except FailedPrecondition as error:
-        return Found(name, version, folder, None, error.message)
-    return Found(settings.name, settings.version, folder, settings)
 
 
 def _settled(every: list[Found]) -> list[Found]:
@@ -203,9 +206,22 @@ def _warn(root: Path, every: list[Found]) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return [inner for inner in path.iterdir() if inner.is_file()]
-    return [path]
+    """The files of a model: those of its folders, too, but hidden ones and those of other models."""
+    if not path.is_dir():
+        return [path]
+    files: list[Path] = []
+    for inner in path.iterdir():
+        if inner.is_file():
+            files.append(inner)
+        elif _is_own(inner):
+            files += _files(inner)
+    return files
+
+
+def _is_own(inner: Path) -> bool:
+    """Whether a folder in that of a model belongs to it."""
+    aside = inner.is_symlink() or inner.name.startswith((".", "__"))
+    return inner.is_dir() and not aside and not (inner / FILE).exists()
 
 
 def _stat(path: Path) -> tuple[int, int, int]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protos.errors import CallError, FailedPrecondition
-from protos.tensors import DATATYPES
-from runtime.model import Arrays, Model
+from protos.tensors import DATATYPES, datatype_of
+from runtime.model import Arrays, Model, TensorSpec, misfit, told
+from runtime.settings import ModelSettings
 from runtime.warmup import NOISE
 
 FILE = "warm-up.npz"  # beside model-settings.json; arrays named inputs/NAME and outputs/NAME
@@ -34,26 +36,34 @@ class Sample:
             np.savez(file, allow_pickle=False, **named)
 
 
-def read_sample(folder: Path, model: Model) -> Sample | None:
+def read_sample(folder: Path, model: Model | ModelSettings) -> Sample | None:
     """The sample of a model's folder, if there is one. Raises FailedPrecondition when it is of another model."""
     path = folder / FILE
     if not path.exists():
         return None
-    found: Arrays = {}
+    arrays: Arrays = {}
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
         inputs, outputs = (
-            # A datatype that NumPy does not have comes back as bytes.
-            {spec.name: found[f"{kind}/{spec.name}"].view(DATATYPES[spec.datatype]) for spec in specs}
+            {spec.name: _fitting(f"{kind}/{spec.name}", spec, arrays) for spec in specs}
             for kind, specs in (("inputs", model.inputs), ("outputs", model.outputs))
         )
     except KeyError as error:
-        there = ", ".join(map(repr, found)) or "nothing"
+        there = ", ".join(map(repr, arrays)) or "nothing"
         raise FailedPrecondition(f"{path} is not a sample of this model: it has no {error}, only {there}") from error
     except (OSError, ValueError, BadZipFile) as error:
         raise FailedPrecondition(f"{path} is not a sample of this model: {error}") from error
     return Sample(inputs, outputs)
+
+
+def _fitting(name: str, spec: TensorSpec, arrays: Arrays) -> NDArray[Any]:
+    array = arrays[name]
+    if array.dtype.kind == "V":  # as a datatype that NumPy does not have comes back
+        array = array.view(DATATYPES[spec.datatype])
+    if misfit((spec,), {spec.name: array}):
+        raise ValueError(f"its {name!r} is {told(array)}, and {spec.name!r} is declared {spec}")
+    return array
 
 
 def check_sample(model: Model, sample: Sample) -> None:
@@ -64,14 +74,16 @@ def check_sample(model: Model, sample: Sample) -> None:
         raise FailedPrecondition(f"the model does not take its warm-up sample: {error.message}") from error
     for spec in model.outputs:
         theirs, ours = sample.outputs[spec.name], found[spec.name]
-        if not _alike(theirs, ours, NOISE.get(spec.datatype)):
+        if not alike(theirs, ours):
             raise FailedPrecondition(
                 f"output {spec.name!r} is not what the warm-up sample says that the model answers; it was made from "
                 f"another version of the model, or this machine computes otherwise"
             )
 
 
-def _alike(theirs: NDArray[np.generic], ours: NDArray[np.generic], noise: float | None) -> bool:
+def alike(theirs: NDArray[np.generic], ours: NDArray[np.generic]) -> bool:
+    """Whether two arrays are the same, but for rounding."""
+    noise = NOISE.get(datatype_of(theirs.dtype))
     if theirs.shape != ours.shape:
         return False
     if noise is None:

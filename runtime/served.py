@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from starlette.routing import Route
 
-from protos.errors import CallError, Code
+from protos.errors import CallError, Code, ResourceExhausted
 from protos.grpc import Rpc
 from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse, ModelMetadataResponse
@@ -30,7 +30,7 @@ class Servable(Protocol):
         """Bytes that it holds of its own; 0 where that cannot be known."""
 
     def admit(self) -> None:
-        """Raises ResourceExhausted when no further call may wait: before anything is made of a request's tensors."""
+        """Raises ResourceExhausted when no further call may wait: that can be asked before a request is parsed."""
 
     async def infer(self, request: InferRequest, deadline: float | None, rpc: Rpc | None = None) -> ModelInferResponse:
         """Answers one request; raises a CallError. `deadline` is on the loop's clock.
@@ -80,6 +80,16 @@ class Served:
         except CallError as error:
             self.metrics.answered(error.code, 0.0)
             raise
+
+    def hindrance(self) -> str:
+        """Why it can answer nothing now, as a model that it is made of is gone or is another; else nothing."""
+        try:
+            self.servable.admit()
+        except ResourceExhausted:
+            return ""  # it answers others
+        except CallError as error:
+            return error.message
+        return ""
 
     async def infer(self, request: InferRequest, deadline: float | None, rpc: Rpc | None = None) -> ModelInferResponse:
         """Answers one request and counts it; raises a CallError."""

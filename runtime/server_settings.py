@@ -1,7 +1,7 @@
 """The server's own settings: MLServer's `settings.json` and MLSERVER_* variables.
 
 The file counts before the environment, as it does for MLServer. Keys that MLServer does not know are ignored, as by
-MLServer; one that it knows and we do not obey is named in the log.
+MLServer; one that it knows and we do not obey, or that is misspelt, is named in the log.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import msgspec
 
 from protos.errors import FailedPrecondition
 from protos.grpc import MAX_MESSAGE
+from runtime.settings import decoded
+from runtime.unread import warn
 
 FILE = "settings.json"
 PREFIX = "MLSERVER_"
@@ -80,6 +82,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
 
+_FLAGS = {field.name for field in msgspec.structs.fields(ServerSettings) if field.type is bool}
+_WORDS = {  # that MLServer takes for true and false
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
+}
+
 _ALWAYS: tuple[Any, ...] = ()
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {  # and the values by which nothing is asked for
     "cache_enabled": (False,),
@@ -117,13 +125,15 @@ def read_server_settings(folder: Path, environment: Mapping[str, str]) -> Server
     def where(key: str) -> str:
         return variables[key] if key in variables and key not in file else f"{path}: {key}"
 
+    warn(str(path), file, {*ServerSettings.__struct_fields__, *_UNSUPPORTED}, ())
     for key in sorted(values.keys() & _UNSUPPORTED.keys()):
         if _plain(values[key]) not in _UNSUPPORTED[key]:
             _log.warning("%s is not supported here, and has no effect", where(key))
     for key in sorted(variables.keys() & file.keys() & set(ServerSettings.__struct_fields__)):
         _log.warning("%s: %s counts, and not %s, as for MLServer", path, key, variables[key])
     try:
-        settings = msgspec.convert(values, ServerSettings, strict=False)
+        flags = {key: _flag(values[key]) for key in values.keys() & _FLAGS}
+        settings = msgspec.convert(values | flags, ServerSettings, strict=False)
     except msgspec.ValidationError as error:
         what, _, key = str(error).partition(" - at `$.")
         hint = "; write true or false" if "Expected `bool`" in what else ""
@@ -132,25 +142,31 @@ def read_server_settings(folder: Path, environment: Mapping[str, str]) -> Server
         path_told = getattr(settings, key) or "/"
         if not path_told.startswith("/"):
             raise FailedPrecondition(f'{where(key)}: {path_told!r} is no path; write "/{path_told}"')
+    if f"{settings.metrics_endpoint}/".startswith("/v2/"):
+        told = f"{where('metrics_endpoint')}: {settings.metrics_endpoint!r}"
+        raise FailedPrecondition(f"{told} is a path of the V2 protocol; write another, as /metrics")
     return settings
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        if not path.is_file():
+            return {}
+        return msgspec.convert(decoded(path.read_bytes(), str(path)), dict[str, Any])
     except OSError as error:
         raise FailedPrecondition(f"{path} cannot be read: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
+    except msgspec.ValidationError as error:
         raise FailedPrecondition(f"{path}: {error}") from None
+
+
+def _flag(value: Any) -> Any:
+    return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:
     """What a variable's text says: JSON, where it is."""
-    if not isinstance(value, str):
-        return value
+    value = _flag(value)
     try:
-        return msgspec.json.decode(value.lower() if value.lower() in {"true", "false"} else value)
-    except msgspec.DecodeError:
+        return decoded(value, "") if isinstance(value, str) else value
+    except FailedPrecondition:
         return value

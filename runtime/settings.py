@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -21,12 +22,13 @@ from runtime.model import TensorSpec
 from runtime.unread import warn, warn_of_parameters
 
 FILE = "model-settings.json"
+VARIABLES = "MLSERVER_MODEL_"  # how the variables begin that tell what the files do not
 
 _Dimension = Annotated[int, msgspec.Meta(ge=-1)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _Weight = Annotated[float, msgspec.Meta(gt=0)]
-_Seconds = Annotated[float, msgspec.Meta(ge=0)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=60)]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -133,7 +135,7 @@ class _Parameters(msgspec.Struct, frozen=True):
     uri: str | None = None
     version: str | None = None
     content_type: str | None = None
-    extra: msgspec.Raw = msgspec.Raw(b"null")
+    extra: dict[str, Any] | None = None
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -157,7 +159,7 @@ class ModelSettings:
     platform: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    uri: str  # relative to the folder of the file; empty: a well-known name in it
+    uri: str  # a path, relative to the folder of the file; empty: a well-known name in it
     max_batch_size: int
     max_batch_time: float
     options: Options
@@ -171,8 +173,10 @@ CHAIN = "runtime.Chain"
 MAX_BATCH_SIZE = 64  # rows, where a settings file says nothing
 
 
-def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
-    """The settings at `path`; `name` and `version` hold where the file gives none.
+def read_settings(
+    path: Path, *, name: str, version: str, told: Mapping[str, Any] = MappingProxyType({})
+) -> ModelSettings:
+    """The settings at `path`; where the file says nothing `told` counts, in its shape, and then `name` and `version`.
 
     Raises FailedPrecondition with the file, the key and what it should be.
     """
@@ -180,25 +184,37 @@ def read_settings(path: Path, *, name: str, version: str) -> ModelSettings:
         content = path.read_bytes()
     except OSError as error:
         raise FailedPrecondition(f"{path} cannot be read: {error.strerror}") from None
-    return parse_settings(content, str(path), name=name, version=version)
+    said = _filled(decoded(content, str(path)), told)
+    return parse_settings(said, f"{path} and {VARIABLES}*" if told else str(path), name=name, version=version)
 
 
-def parse_settings(content: bytes, path: str, *, name: str, version: str) -> ModelSettings:
-    """The settings that the content of a file spells, as `read_settings` reads them; `path` is where it is from."""
+def decoded(content: bytes | str, where: str) -> Any:
+    """What JSON says. Raises FailedPrecondition, with `where` it stands, for what is none."""
     try:
-        file = msgspec.json.decode(content, type=_File)
-    except msgspec.MsgspecError as error:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        raise FailedPrecondition(f"{where}: {error}") from None
+    except UnicodeError:
+        raise FailedPrecondition(f"{where}: it is not UTF-8") from None
+    except RecursionError:
+        raise FailedPrecondition(f"{where}: it is nested too deeply") from None
+
+
+def parse_settings(said: Any, path: str, *, name: str, version: str) -> ModelSettings:
+    """The settings that a file's JSON says, as `read_settings` reads them; `path` is where it is from."""
+    try:
+        file = msgspec.convert(said, _File, strict=False)
+    except msgspec.ValidationError as error:
         raise FailedPrecondition(_sentence(path, "", error)) from None
     parameters = file.parameters or _Parameters()
     options_of = _options(file.implementation)
-    extra: dict[str, Any] = {}
+    extra = parameters.extra or {}
     try:
-        extra = msgspec.json.decode(parameters.extra, type=dict[str, Any] | None) or {}
         options = msgspec.convert(extra, options_of, strict=False)
-    except msgspec.MsgspecError as error:
+    except msgspec.ValidationError as error:
         hint = _hint(str(error), extra, options_of)
         raise FailedPrecondition(_sentence(path, "parameters.extra", error) + hint) from None
-    _warn_of_unread(content, path, options)
+    _warn_of_unread(said, path, options)
     max_batch_size = _first(options.max_batch_size, file.max_batch_size, MAX_BATCH_SIZE)
     return ModelSettings(
         name=file.name or name,
@@ -207,7 +223,7 @@ def parse_settings(content: bytes, path: str, *, name: str, version: str) -> Mod
         platform=file.platform or "",
         inputs=_specs(path, "inputs", file.inputs),
         outputs=_specs(path, "outputs", file.outputs),
-        uri=parameters.uri or "",
+        uri=(parameters.uri or "").removeprefix("file://"),
         max_batch_size=max(max_batch_size, 1),  # MLServer's 0 means off, and so does 1
         max_batch_time=_first(options.max_batch_time, file.max_batch_time, 0.0),
         options=options,
@@ -245,8 +261,14 @@ def _is(value: Any, kind: Any) -> bool:
     return True
 
 
-def _warn_of_unread(content: bytes, path: str, options: Options) -> None:
-    file = msgspec.json.decode(content)
+def _filled(said: Any, told: Any) -> Any:
+    """What a file says, and what is told where it says nothing: an object key by key, as for MLServer."""
+    if isinstance(told, Mapping) and (said is None or isinstance(said, dict)):
+        return {**told, **{key: _filled(value, told.get(key)) for key, value in (said or {}).items()}}
+    return said
+
+
+def _warn_of_unread(file: Mapping[str, Any], path: str, options: Options) -> None:
     warn(path, file, _File.__struct_fields__, options.__struct_fields__)
     if file["implementation"].startswith(OURS):
         warn_of_parameters(path, file.get("parameters") or {}, _Parameters.__struct_fields__, options.__struct_fields__)

@@ -24,15 +24,19 @@ class SharedService(RuntimeService):
     def __init__(self, engine: Engine, name: str, crew: Crew) -> None:
         super().__init__(engine, name)
         self._crew = crew
+        self._loading: asyncio.Task[Any] | None = None
 
     async def join(self, registry: CollectorRegistry, loading: asyncio.Task[Any] | None) -> None:
         """Takes part from now on in what is asked of all. Returns when it is time to listen."""
+        self._loading = loading
         caught_up = self._crew.join(self.do, registry)
         if self._crew.all_up:  # nobody need wait here: the others serve
             await asyncio.gather(caught_up, *([loading] if loading else []), return_exceptions=True)
 
     async def do(self, what: str, *words: str) -> bytes:
         """Does here what was asked of all."""
+        if what != "index" and self._loading is not None:
+            await asyncio.shield(self._loading)  # which would load again what is unloaded, for what is made of it
         match what, words:
             case "load", [name]:
                 await super().load(name)

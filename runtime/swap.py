@@ -26,11 +26,9 @@ def in_place(old: Options, new: Options) -> bool:
 
 def shared_model(servable: Servable, name: str) -> SharedModel:
     """What an ensemble has run as its part. Raises FailedPrecondition for a servable that is no such thing."""
-    if isinstance(servable, Held):
-        return servable
-    if not isinstance(servable, TensorService):
+    if not isinstance(servable, Held | TensorService):
         raise FailedPrecondition(f"{shown(name)} does not run on plain tensors, so nothing can be made of it")
-    return servable.model
+    return servable
 
 
 class Held:

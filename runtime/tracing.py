@@ -31,14 +31,16 @@ def traced(infer: Unary, tracing: TracerProvider) -> Unary:
 
     async def within_a_span(body: bytes, rpc: Rpc) -> bytes:
         parent = extract(rpc.metadata)
-        with tracer.start_as_current_span(SPAN, parent, SpanKind.SERVER, record_exception=False) as span:
+        with tracer.start_as_current_span(
+            SPAN, parent, SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+        ) as span:
             ran: list[Run] = []
             runs.set(ran)
             try:
                 _describe(span, parse_infer(body))
                 reply = await infer(body, rpc)
-            except CallError as error:
-                _fail(span, error)
+            except BaseException as error:
+                _fail(span, error, rpc)
                 raise
             finally:
                 _add_runs(span, ran)
@@ -67,14 +69,8 @@ def traced_stream(answers: Answers, tracing: TracerProvider) -> Answers:
                     count += 1
                     yield answer
             span.set_attribute("rpc.grpc.status_code", Code.OK)
-        except CallError as error:
-            _fail(span, error)
-            raise
         except BaseException as error:
-            code = code_of(error, rpc.deadline)
-            span.set_attribute("rpc.grpc.status_code", code)
-            if code is Code.INTERNAL:
-                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            _fail(span, error, rpc)
             raise
         finally:
             span.set_attribute("stream.answers", count)
@@ -101,8 +97,12 @@ def _add_runs(span: Span, ran: list[Run]) -> None:
         span.add_event("run", {"model.name": model, "queue.seconds": queued, "run.seconds": took, "batch.rows": rows})
 
 
-def _fail(span: Span, error: CallError) -> None:
-    """The status of a failed call. By OpenTelemetry's rule a server's span is no error where the client is at fault."""
-    span.set_attribute("rpc.grpc.status_code", error.code)
-    if error.fault is not Fault.CLIENT:
-        span.set_status(Status(StatusCode.ERROR, error.message))
+def _fail(span: Span, error: BaseException, rpc: Rpc) -> None:
+    """The status of a failed call. By OpenTelemetry's rule a server's span is no error where the client is at fault.
+
+    Of the error it tells the kind alone: the words may be the model's, and name what a request holds.
+    """
+    code = code_of(error, rpc.deadline)
+    span.set_attribute("rpc.grpc.status_code", code)
+    if code is Code.INTERNAL or (isinstance(error, CallError) and error.fault is not Fault.CLIENT):
+        span.set_status(Status(StatusCode.ERROR, type(error.__cause__ or error).__name__))

@@ -83,13 +83,13 @@ class Transports(Collector):
 
         @wraps(endpoint)
         async def counted(request: Request) -> Response:
-            method, begun, status = request.method, perf_counter(), 500
+            method, begun = request.method, perf_counter()
             in_progress[method] += 1
             try:
                 response = await endpoint(request)
                 status = response.status_code
-            except CallError as error:
-                status = error.http
+            except BaseException as error:
+                status = error.http if isinstance(error, CallError) else code_of(error, None).http
                 raise
             finally:
                 in_progress[method] -= 1
@@ -116,7 +116,7 @@ class Transports(Collector):
     def _grpc(self) -> Iterator[Metric]:
         started = CounterMetricFamily("grpc_server_started", "Calls begun.", labels=_GRPC)
         handled = CounterMetricFamily("grpc_server_handled", "Calls ended.", labels=(*_GRPC, "grpc_code"))
-        took = HistogramMetricFamily("grpc_server_handling_seconds", "From the parsed message on.", labels=_GRPC)
+        took = HistogramMetricFamily("grpc_server_handling_seconds", "From the received message on.", labels=_GRPC)
         received = CounterMetricFamily("grpc_server_msg_received", "Messages of streams received.", labels=_GRPC)
         sent = CounterMetricFamily("grpc_server_msg_sent", "Messages of streams sent.", labels=_GRPC)
         for method in self._methods.values():

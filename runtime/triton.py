@@ -13,7 +13,7 @@ from protos.errors import Code, InvalidArgument
 from protos.messages import ModelConfig, ModelMetadataResponse, ModelStatistics
 from protos.tensors import DATATYPES
 from runtime.metrics import ModelMetrics
-from runtime.model import TensorSpec
+from runtime.model import NOTHING, TensorSpec
 from runtime.settings import ModelSettings
 
 _TYPES = {"BYTES": "TYPE_STRING"}  # the others are named as in V2
@@ -80,8 +80,8 @@ def overridden(settings: ModelSettings, config: ModelConfig) -> ModelSettings:
         options=changed,
         extra=extra,
         platform=config.platform or settings.platform,
-        inputs=_specs(config.input, rows) or settings.inputs,
-        outputs=_specs(config.output, rows) or settings.outputs,
+        inputs=_specs("input", config.input, rows, settings.inputs) or settings.inputs,
+        outputs=_specs("output", config.output, rows, settings.outputs) or settings.outputs,
     )
 
 
@@ -122,8 +122,17 @@ def _options(settings: ModelSettings) -> dict[str, str]:
     }
 
 
-def _specs(tensors: Any, rows: tuple[int, ...]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(each.name, _datatype(each.name, each.data_type), (*rows, *each.dims)) for each in tensors)
+def _specs(key: str, tensors: Any, rows: tuple[int, ...], declared: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    parameters = {spec.name: spec.parameters for spec in declared}  # which a configuration does not tell
+    specs: dict[str, TensorSpec] = {}
+    for i, each in enumerate(tensors):
+        if any(size < -1 for size in each.dims):
+            raise InvalidArgument(f"config: {key}[{i}].dims: {[*each.dims]}: a size is 0 or more, or -1 for any")
+        if each.name in specs:
+            raise InvalidArgument(f"config: {key}[{i}].name: {each.name!r} is declared twice")
+        datatype = _datatype(each.name, each.data_type)
+        specs[each.name] = TensorSpec(each.name, datatype, (*rows, *each.dims), parameters.get(each.name, NOTHING))
+    return tuple(specs.values())
 
 
 def _datatype(tensor: str, number: int) -> str:

@@ -1,4 +1,4 @@
-"""Keys of a model's settings file that nobody reads, though somebody meant something by them: the log names them.
+"""Keys of a settings file that nobody reads, though somebody meant something by them: the log names them.
 
 Of others we know nothing: MLServer's users keep keys of their own in these files.
 """
@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
-ALIKE = 0.8  # from which part of its letters on, in their order, a key is another one misspelt
+ALIKE = 0.75  # from which part of its letters on, in their order, a key is another one misspelt
 
 _UNSUPPORTED = {"cache_enabled", "parallel_workers", "warm_workers"}  # that MLServer obeys
 _PARAMETERS_UNSUPPORTED = {

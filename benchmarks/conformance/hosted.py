@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 
-from benchmarks.conformance.known import CRASHED, LEAKS, LETTERS, MISFIT, RELOADED, STRAIGHT, UNSAYABLE
+from benchmarks.conformance.known import CRASHED, LEAKS, LETTERS, MISFIT, NO_NULL, RELOADED, STRAIGHT, UNSAYABLE
 from benchmarks.conformance.language import case, get, infer, post, x
 
 _FP32 = x("FP32", [1, 2], [1.5, -2.25])
@@ -12,6 +12,7 @@ _FP32 = x("FP32", [1, 2], [1.5, -2.25])
 HOSTED = [
     case("NumPy", infer("tells", x("FP32", [1, 2], [1, 2], content_type="np"))),
     case("texts", infer("tells", x("BYTES", [2, 1], ["a", "b"], content_type="str"))),
+    case("a missing text", infer("tells", x("BYTES", [2, 1], ["a", None], content_type="str")), NO_NULL),
     case("base64", infer("tells", x("BYTES", [1, 1], ["AAEC"], content_type="base64"))),
     case("times", infer("tells", x("BYTES", [1, 1], ["2021-01-02T00:00:00"], content_type="datetime"))),
     case("a series", infer("tells", x("INT64", [3], [1, 2, 3], content_type="pd_series"))),
@@ -24,6 +25,9 @@ HOSTED = [
     case("its parameter is a list", infer("tells", x("FP32", [1, 1], [1], "list")), UNSAYABLE),
     case("it refuses", infer("tells", x("FP32", [1, 1], [1], "wrong")), RELOADED),
     case("it lacks a parameter", infer("tells", x("FP32", [1, 1], [1], "worse")), RELOADED),
+    case("it answers with a missing text", infer("tells", x("FP32", [1, 1], [1], "missing")), NO_NULL),
+    case("it forbids", infer("tells", x("FP32", [1, 1], [1], "forbidden"))),
+    case("it has a status of its own", infer("tells", x("FP32", [1, 1], [1], "teapot"))),
     case("it fails", infer("tells", x("FP32", [1, 1], [1], "worst"))),
     case("its metadata", get("/models/tells")),
     case("its header", post("/models/tells/infer", {"inputs": [_FP32]}, x_told="7")),

@@ -79,6 +79,11 @@ BROKEN = _known(
     "status: INTERNAL -> FAILED_PRECONDITION",
     "status: INVALID_ARGUMENT -> FAILED_PRECONDITION",
 )
+NO_NULL = _known(
+    "BYTES have no null, as over gRPC; theirs takes one over REST alone, and so do its models answer with one",
+    "status: 200 -> 422",
+    "status: 200 -> 500",
+)
 DOUBTED = _known(
     "that a model is not there is an answer, as Triton's clients expect it; theirs is an error without a code",
     "status: UNKNOWN -> OK",

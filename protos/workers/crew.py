@@ -59,9 +59,9 @@ class Crew:
     def join(self, do: Do, registry: CollectorRegistry) -> asyncio.Future[Any]:
         """Does from now on what is ordered, and says what is in `registry`. Done once what was ordered before is."""
         self._do, self._registry = do, registry
-        missed = [self._background(self._outcome(order)) for order in self.post.journal]
+        self._caught_up = self._background(self._catch_up())
         self._background(self._hear())
-        return asyncio.gather(*missed)
+        return self._caught_up
 
     def serves(self, news: bytes = b"") -> None:
         """Tells that this process serves, and what else there is to say to who started all."""
@@ -99,16 +99,23 @@ class Crew:
             match message:
                 case Order() as order:
                     self._background(self._report_on(order))
-                case Outcomes(id, each) if id in self._asked:
-                    self._asked[id].set_result(each)
+                case Outcomes(id, each) if (asked := self._asked.get(id)) and not asked.done():
+                    asked.set_result(each)
                 case Headcount(up, of):
                     self.up, self.of = up, of
                     self.all_up |= up == of
                 case _:
-                    pass  # the answer for a client who has left
+                    pass  # the answer for a client who has left, perhaps in this very turn
         signal.raise_signal(signal.SIGTERM)  # the supervisor is gone: nobody else would ever end this process
 
+    async def _catch_up(self) -> None:
+        """Does what was ordered before, in its order, as one matter may bear on another; alike ones side by side."""
+        for _, alike in itertools.groupby(self.post.journal, key=lambda order: order.what):
+            await asyncio.gather(*map(self._outcome, alike))
+
     async def _report_on(self, order: Order) -> None:
+        if order.changes:
+            await asyncio.wait([self._caught_up])
         self._line.send(await self._outcome(order))
 
     async def _outcome(self, order: Order) -> Outcome:

@@ -17,6 +17,7 @@ class Order(msgspec.Struct, frozen=True, tag=True):
     id: int
     what: str
     words: list[str] = []
+    changes: bool = False  # then those who come later hear of it, too
 
 
 class Post(msgspec.Struct, frozen=True, tag=True):

@@ -12,8 +12,10 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
+
+import msgspec
 
 from protos.serve import DRAIN_SECONDS
 from protos.workers.line import Headcount, Line, Order, Outcome, Outcomes, Post, Up
@@ -59,8 +61,9 @@ class Supervisor:
     gauges that are not added up (see `scrapes`).
 
     A successor has to know what was ordered before it came. `key` says of an order what it is about, or None for one
-    that changes nothing: the last one about each matter is told to those who come later. The order `replacing` gives
-    everybody another work: first each is asked to "try_" it, and only when nobody refuses to do it; else to "drop_" it.
+    that changes nothing: the last one about each matter that anybody could do is told to those who come later, and
+    what is under way, in the order in which they were given. The order `replacing` gives everybody another work: first
+    each is asked to "try_" it, and only when nobody refuses to do it; else to "drop_" it.
     """
 
     def __init__(
@@ -122,14 +125,14 @@ class Supervisor:
         if what == "scrape":
             return [await self._scrape()]
         if what != self._replacing:
-            return await self._order(what, words)
+            return await self._put(what, words).done
         async with self._replaced:
-            tried = await self._order(f"try_{what}", words)
+            tried = await self._put(f"try_{what}", words).done
             if any(each.code for each in tried):
-                await self._order(f"drop_{what}", words)
+                await self._put(f"drop_{what}", words).done
                 return tried
             (self._work,) = words
-            return await self._order(what, words)
+            return await self._put(what, words).done
 
     def signal_one(self, number: signal.Signals) -> None:
         """Passes a signal on to one of those that serve, which may then ask for what is to be done by all."""
@@ -149,33 +152,42 @@ class Supervisor:
         loop, pause = asyncio.get_running_loop(), 0.5
         while not self._stop.is_set():
             began = loop.time()
-            worker = await self._begin(number)
-            await self._hear(worker)
-            status = await worker.process.wait()
-            self._lose(worker)
+            ended = await self._live(number)
             if self._stop.is_set():
                 return
             if not self._all_up:
-                _log.error("a worker ended with status %s before all were up", status)
+                _log.error("a worker %s before all were up", ended)
                 self._failed = True
                 self._end(signal.SIGTERM)
                 return
-            _log.error("a worker ended with status %s; another takes its place", status)
+            _log.error("a worker %s; another takes its place", ended)
             pause = min(2 * pause, LONGEST_PAUSE) if loop.time() - began < SHORT_LIFE else 0.5
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
 
+    async def _live(self, number: int) -> str:
+        """Has one worker live from its start to its end; says how it ended."""
+        try:
+            worker = await self._begin(number)
+        except OSError as error:  # too many processes or too little memory just now, perhaps
+            return f"could not be started ({error})"
+        await self._hear(worker)
+        status = await worker.process.wait()
+        self._lose(worker)
+        return f"ended with status {status}"
+
     async def _begin(self, number: int) -> _Worker:
-        sockets = [beside(anchor) for anchor in self._anchors]
-        ours, theirs = socket.socketpair()
-        inherited = [each.fileno() for each in (*sockets, theirs)]
-        command = [sys.executable, "-m", self._module, str(theirs.fileno())]
-        process = await asyncio.create_subprocess_exec(*command, pass_fds=[*inherited, *self.shared])
-        for each in (*sockets, theirs):
-            each.close()
-        worker = _Worker(process, await Line.over(ours))
+        with ExitStack() as opened:
+            sockets = [opened.enter_context(beside(anchor)) for anchor in self._anchors]
+            ours, theirs = map(opened.enter_context, socket.socketpair())
+            inherited = [each.fileno() for each in (*sockets, theirs)]
+            command = [sys.executable, "-m", self._module, str(theirs.fileno())]
+            process = await asyncio.create_subprocess_exec(*command, pass_fds=[*inherited, *self.shared])
+            worker = _Worker(process, await Line.over(socket.socket(fileno=ours.detach())))
         # From here on it hears what is ordered, and before that what was.
-        journal, shared = list(self._journal.values()), list(self.shared)
+        under_way = [each.order for each in self._questions.values() if each.order.changes]
+        journal = sorted([*self._journal.values(), *under_way], key=lambda order: order.id)
+        shared = list(self.shared)
         worker.line.send(Post(self._work, inherited[:-1], journal, self._all_up, number, self._wanted, shared))
         self._workers.add(worker)
         if self._stop.is_set():  # it was not there yet when the others were told
@@ -199,22 +211,6 @@ class Supervisor:
         outcomes = await self.ask(order.what, *order.words)
         asker.line.send(Outcomes(order.id, outcomes))
 
-    async def _order(self, what: str, words: Sequence[str]) -> list[Outcome]:
-        question = self._put(what, words)
-        order = question.order
-        key = self._key(order)
-        before = None if key is None else self._journal.get(key)
-        if key is not None:
-            self._journal[key] = order
-        outcomes = await question.done
-        if key is not None and self._journal.get(key) is order and all(each.code for each in outcomes):
-            # A change that failed is not kept: nothing has changed, and keys may be made up by clients.
-            if before is None:
-                del self._journal[key]
-            else:
-                self._journal[key] = before
-        return outcomes
-
     async def _scrape(self) -> Outcome:
         """What all have counted, those who are gone too."""
         question = self._put("scrape", [])
@@ -225,17 +221,19 @@ class Supervisor:
 
     def _put(self, what: str, words: Sequence[str]) -> _Question:
         self._asked += 1
-        question = _Question(Order(self._asked, what, list(words)), set(self._workers))
+        order = Order(self._asked, what, list(words))
+        order = msgspec.structs.replace(order, changes=self._key(order) is not None)
+        question = _Question(order, set(self._workers))
         self._questions[self._asked] = question
         for worker in self._workers:
-            worker.line.send(question.order)
+            worker.line.send(order)
         self._settle(question)
         return question
 
     def _answered(self, outcome: Outcome, worker: _Worker) -> None:
         question = self._questions[outcome.id]
         question.outcomes.append(outcome)
-        if question.order.what == "scrape":
+        if question.order.what == "scrape" and not outcome.code:  # else it counts as it last did
             worker.scraped = outcome.value
         self._excuse(question, worker)
 
@@ -247,6 +245,10 @@ class Supervisor:
     def _settle(self, question: _Question) -> None:
         if not question.awaited:
             del self._questions[question.order.id]
+            key = self._key(question.order)
+            # Not what all failed to do: that has changed nothing, and its key may be a client's invention.
+            if key is not None and not all(each.code for each in question.outcomes):
+                self._journal[key] = question.order
             question.done.set_result(question.outcomes)
 
     def _count_in(self, up: Up, worker: _Worker) -> None:

@@ -70,7 +70,10 @@ def _is_sampled(traceparent: str) -> bool:
 
 
 def _fail(span: Span, error: CallError) -> None:
-    """The status of a failed call. By OpenTelemetry's rule a server's span is no error where the client is at fault."""
+    """The status of a failed call. By OpenTelemetry's rule a server's span is no error where the client is at fault.
+
+    Of the error it tells the kind alone: the words may be a model's, and name what a request holds.
+    """
     span.set_attribute("rpc.grpc.status_code", error.code)
     if error.fault is not Fault.CLIENT:
-        span.set_status(Status(StatusCode.ERROR, error.message))
+        span.set_status(Status(StatusCode.ERROR, type(error).__name__))

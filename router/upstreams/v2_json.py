@@ -8,12 +8,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from protos.errors import InvalidArgument
-from protos.infer_json import parameters_of
+from protos.infer_json import choice_of, parameters_of
 from protos.json_tensors import UNREADABLE, array_of, data_of
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
 from protos.tensors import add_outputs, inputs_of
-
-_CHOICES: dict[type, str] = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 
 
 class _Output(Struct):
@@ -70,7 +68,7 @@ def response_of(body: bytes) -> ModelInferResponse:
         told = msgspec.json.decode(body, type=_Answer)
         response = ModelInferResponse(model_name=told.model_name, model_version=told.model_version, id=told.id)
         for name, value in (told.parameters or {}).items():
-            if choice := _CHOICES.get(type(value)):
+            if choice := choice_of(value):
                 setattr(response.parameters[name], choice, value)
         arrays = {output.name: array_of(output.data, output.datatype, output.shape) for output in told.outputs}
         add_outputs(response, arrays, raw=True)

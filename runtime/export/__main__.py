@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from runtime.export.archives import FORMATS
 from runtime.export.folder import SUMS, export
 from runtime.formats.pytorch import reason, tensor_of
 
-_SHAPED = re.compile(r"(?P<name>\w+)=(?P<datatype>\w+)\[(?P<shape>[\d, ]*)\]")
+_SHAPED = re.compile(r"(?P<name>\w+)=(?P<datatype>\w+)\[ *(?P<shape>(\d+( *, *\d+\*?)*)?) *,? *\]")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "croupier export") -> int:
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "croupier export") ->
             _module(told.module),
             _example(told.example),
             told.folder,
+            free=_free(told.example),
             name=told.name,
             outputs=told.output,
             formats=told.format or ("pt", "pt2"),
@@ -54,7 +56,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="NAME=DATATYPE[SHAPE]",
-        help="an argument of forward, filled with random numbers: x=FP32[2,20]; or a file of arrays: example.npz",
+        help="an argument of forward, filled with random numbers: x=FP32[2,20]; x=FP32[2,10*,8] where the second size "
+        "may be any other, too; or a file of arrays: example.npz",
     )
     parser.add_argument("--name", default="", help="what clients ask for (default: the folder's name)")
     parser.add_argument(
@@ -99,20 +102,31 @@ def _example(told: Sequence[str]) -> Mapping[str, Tensor]:
     for each in told:
         if each.endswith(".npz"):
             try:
-                with np.load(each, allow_pickle=False) as file:
+                # Opened here, as NumPy closes no file that is broken.
+                with Path(each).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                     tensors |= {name: tensor_of(file[name], None, writes=True) for name in file.files}
-            except (OSError, ValueError) as error:
-                raise FailedPrecondition(f"--example {each}: {error}") from error
+            except (OSError, ValueError, EOFError, TypeError, BadZipFile) as error:
+                says = f"--example {each}: not a file of numbers that np.savez wrote: {error}"
+                raise FailedPrecondition(says) from error
         else:
             tensors |= _random(each)
     return tensors
 
 
+def _free(told: Sequence[str]) -> Mapping[str, Sequence[int]]:
+    """The axes with a star."""
+    shapes = {match["name"]: match["shape"].split(",") for each in told if (match := _SHAPED.fullmatch(each))}
+    return {name: [axis for axis, size in enumerate(sizes) if "*" in size] for name, sizes in shapes.items()}
+
+
 def _random(told: str) -> Mapping[str, Tensor]:
     match = _SHAPED.fullmatch(told)
     if match is None or match["datatype"] not in DATATYPES or match["datatype"] == "BYTES":
-        raise FailedPrecondition(f"--example {told}: write NAME=DATATYPE[SHAPE], such as x=FP32[2,20], or a file.npz")
-    shape = [int(size) for size in match["shape"].split(",") if size.strip()]
+        raise FailedPrecondition(
+            f"--example {told}: write NAME=DATATYPE[SHAPE], such as x=FP32[2,20] or "
+            f"x=FP32[2,10*,8], whose second size may be any other, too; or a file.npz"
+        )
+    shape = [int(size.strip(" *")) for size in match["shape"].split(",") if size]
     random = np.random.default_rng(0)
     dtype = DATATYPES[match["datatype"]]
     # Integers may be places in a table, of which the first is always there.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import platform
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,11 @@ from runtime.formats.pytorch import reason
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a module: the arguments of its forward, and whether their first dimension may have any size."""
+    """A call of a module: the arguments of its forward, and which of their axes may have any size."""
 
     arguments: Mapping[str, Tensor]
-    dynamic_batch: bool
+    dynamic_batch: bool  # the first, of all of them
+    free: Mapping[str, Collection[int]]  # any other, by argument; those of one size change together
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +86,43 @@ def write_compiled(module: nn.Module, call: Call, path: Path) -> None:
         options |= {"cpp.march": "x86-64-v3", "cpp.simdlen": 256}
     program = _program(module, call)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are about PyTorch's own code
+        with _quietly():
             aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
     except Exception as error:
         raise FailedPrecondition(f"it cannot be compiled: {reason(error)}") from error
 
 
 def _program(module: nn.Module, call: Call) -> ExportedProgram:
-    sizes = {name: {0: Dim("batch", min=1)} for name in call.arguments} if call.dynamic_batch else None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are about PyTorch's own code
+        with _quietly():
             # By keyword, so that a compiled package too knows the names of its inputs.
-            return torch.export.export(module, (), dict(call.arguments), dynamic_shapes=sizes)
+            return torch.export.export(module, (), dict(call.arguments), dynamic_shapes=_sizes(call))
     except Exception as error:
-        says = f"torch.export does not take it: {reason(error)}"
-        if "data-dependent" in says:
-            says += "; TorchScript runs what depends on values: --format pt writes that alone"
-        raise FailedPrecondition(says) from error
+        # What breaks a constraint stands in a list below the first line.
+        listed = (line.strip(" -") for line in str(error).splitlines() if line.startswith("  - "))
+        says = next(listed, reason(error)).partition(". ")[0]
+        raise FailedPrecondition(f"torch.export does not take it: {says}") from error
+
+
+def _sizes(call: Call) -> dict[str, Any]:
+    """The axes that are free, as torch.export wants them."""
+    batch = {0: Dim("batch", min=1)} if call.dynamic_batch else {}
+    free = {name: {axis: tensor.shape[axis] for axis in call.free[name]} for name, tensor in call.arguments.items()}
+    dims = {size: Dim(f"size_{size}", min=1) for sizes in free.values() for size in sizes.values()}
+    return {name: batch | {axis: dims[size] for axis, size in sizes.items()} for name, sizes in free.items()}
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Hides what PyTorch tells about its own code, and the graphs that it prints where it fails."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 FORMATS: Mapping[str, Format] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,11 @@ def load_any(settings: ModelSettings, folder: Path) -> Model | Servable:
         raise FailedPrecondition(
             f"{folder / FILE}: implementation: {name!r} is not supported; this server has {', '.join(_OURS)}, and a "
             f"class of your own needs a module of another name"
+        )
+    # Each thread that runs models gets so many beside it, and where the system has no more the process ends.
+    if name in FORMATS and (threads := settings.options.threads) > (cores := os.cpu_count() or 1):
+        raise FailedPrecondition(
+            f"{folder / FILE}: parameters.extra.threads: {threads}; this machine has {cores} cores"
         )
     loaded: Model | Servable = import_module(FORMATS.get(name, USER_CODE)).load(settings, folder)
     return loaded

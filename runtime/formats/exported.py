@@ -8,6 +8,7 @@ that were given by keyword at its export, and the others go in the order of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -17,16 +18,19 @@ import torch
 from numpy.typing import NDArray
 
 from protos.errors import CallError, FailedPrecondition, Internal
-from protos.tensors import DATATYPES
 from runtime.formats import compiled, exported_program
 from runtime.formats.gpu import on_gpu, wants_graphs
 from runtime.formats.program import Program
 from runtime.formats.pytorch import array_of, check_declared, device_of, reason, silence, tensor_of, use_threads
-from runtime.model import NOTHING, Arrays, Parameters, TensorSpec, batched
+from runtime.model import NOTHING, Arrays, Parameters, batched
 from runtime.repository import locate
+from runtime.sample import read_sample
 from runtime.settings import FILE, ModelSettings
+from runtime.warmup import NO_SAMPLE, examples
 
 WELL_KNOWN = ("model.pt2",)
+
+Ways = Sequence[Callable[[int | None], Arrays]]  # to make inputs of so many rows; one that the program takes will do
 
 
 def load(settings: ModelSettings, folder: Path) -> ExportedModel:
@@ -37,18 +41,26 @@ def load(settings: ModelSettings, folder: Path) -> ExportedModel:
         check_declared(settings)
         graphs = wants_graphs(settings)
         device = device_of(settings)
-        return ExportedModel(_program(path, settings, device), settings, device, graphs=graphs)
+        sample = read_sample(folder, settings)
+        inputs = sample.inputs if sample else NO_SAMPLE
+        return ExportedModel(_program(path, settings, device), settings, device, graphs=graphs, sample=inputs)
     except FailedPrecondition as error:
         raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
 
 
 class ExportedModel:
-    """An exported program or a compiled package on one device."""
+    """An exported program or a compiled package on one device, tried out with rows of `sample`, if there are any."""
 
     reads_parameters = False
 
     def __init__(
-        self, program: Program, settings: ModelSettings, device: torch.device, *, graphs: bool = False
+        self,
+        program: Program,
+        settings: ModelSettings,
+        device: torch.device,
+        *,
+        graphs: bool = False,
+        sample: Arrays = NO_SAMPLE,
     ) -> None:
         self.name = settings.name
         self.version = settings.version
@@ -68,7 +80,7 @@ class ExportedModel:
         specs = {spec.name: spec for spec in settings.inputs}
         self._gpu = on_gpu(self.name, self._on_tensors, [specs[name] for name in self._order], device, reason)
         try:
-            self._try_out(settings)
+            self._try_out(settings, sample)
         except FailedPrecondition:
             self.close()
             raise
@@ -124,34 +136,40 @@ class ExportedModel:
             raise Internal(reason(error)) from error
         return {name: array_of(name, values[position]) for name, position in self._positions}
 
-    def _try_out(self, settings: ModelSettings) -> None:
+    def _try_out(self, settings: ModelSettings, sample: Arrays) -> None:
         """Finds the fewest rows that the program takes, and whether it writes to its inputs: nothing declares either.
 
         PyTorch exports for two rows or more where it is not told otherwise. Raises FailedPrecondition when the program
         takes one number of rows only, though any is declared.
         """
-        free_size = settings.options.warm_up_size
+        rng = np.random.default_rng(0)
+        made = partial(examples, self.inputs, rng=rng, free_size=settings.options.warm_up_size, sample=sample)
+        # Floats of both signs, so that a rectifier in place shows; a GPU works on copies.
+        ways = [partial(made, half=-1), made] if self._gpu is None else [made]
         if not batched(self) or settings.max_batch_size == 1:
-            self._try(1, free_size)
+            self._try(None, ways)
             return
-        fewest = next((rows for rows in (1, 2) if self._takes(rows, free_size)), 2)
-        self._try(fewest, free_size)
-        if not self._takes(fewest + 1, free_size):
+        fewest = next((rows for rows in (1, 2) if self._takes(rows, ways)), 2)
+        self._try(fewest, ways)
+        if not self._takes(fewest + 1, ways):
             raise FailedPrecondition(
                 f"inputs: any number of rows is declared, and the program takes {fewest} only: export it with a "
                 f"dynamic first dimension, or declare a shape that begins with {fewest}"
             )
         self._fewest = fewest
 
-    def _takes(self, rows: int, free_size: int) -> bool:
+    def _takes(self, rows: int | None, ways: Ways) -> bool:
         try:
-            self._try(rows, free_size)
+            self._try(rows, ways)
         except CallError:
             return False
         return True
 
-    def _try(self, rows: int, free_size: int) -> None:
-        arrays = {spec.name: _example(spec, rows, free_size) for spec in self.inputs}
+    def _try(self, rows: int | None, ways: Ways) -> None:
+        *others, last = ways
+        if any(self._takes(rows, [way]) for way in others):
+            return
+        arrays = last(rows)
         before = {name: array.tobytes() for name, array in arrays.items()}
         try:
             self._answer(arrays)
@@ -174,14 +192,6 @@ def _program(path: Path, settings: ModelSettings, device: torch.device) -> Progr
     if "constants.pkl" in names:
         raise FailedPrecondition(f'{path.name} is TorchScript: its implementation is "runtime.TorchScriptModel"')
     return exported_program.load_exported(path, settings.inputs, device)
-
-
-def _example(spec: TensorSpec, rows: int, free_size: int) -> NDArray[Any]:
-    shape = [size if size >= 0 else free_size if axis else rows for axis, size in enumerate(spec.shape)]
-    # Both signs, so that a rectifier in place shows; zeros where numbers may be places in a table.
-    if spec.datatype in ("FP16", "BF16", "FP32", "FP64"):
-        return np.linspace(-1, 1, int(np.prod(shape))).reshape(shape).astype(DATATYPES[spec.datatype])
-    return np.zeros(shape, DATATYPES[spec.datatype])
 
 
 def _filled(array: NDArray[Any], rows: int) -> NDArray[Any]:

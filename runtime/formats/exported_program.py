@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,8 @@ PLATFORM = "pytorch_exported"
 UNLIMITED = 2**62  # rows; PyTorch's infinity is beyond
 FEWEST = 2  # the least that a range which nobody narrowed begins with; one row and none are taken all the same
 
+_reading = threading.Lock()  # PyTorch keeps its reader of an archive in a global, and refuses to have a second
+
 
 def load_exported(path: Path, specs: Sequence[TensorSpec], device: torch.device) -> Program:
     """The program of an archive. Raises FailedPrecondition where it does not load, or takes other inputs than `specs`.
@@ -37,14 +40,11 @@ def load_exported(path: Path, specs: Sequence[TensorSpec], device: torch.device)
     """
     try:
         # Not by `torch.export.load`, which logs what is wrong, and raises that something is.
-        (exported,) = load_pt2(str(path)).exported_programs.values()
+        with _reading:
+            (exported,) = load_pt2(str(path)).exported_programs.values()
         exported = move_to_device_pass(exported, device)
     except Exception as error:
-        raise load_error(
-            f"{path.name} was exported by PyTorch {_version(path)}, and {torch.__version__} does not load it: "
-            f"{reason(error)}",
-            error,
-        ) from error
+        raise load_error(f"{path.name} {_unread(path)}: {reason(error)}", error) from error
     inputs = _inputs(exported)
     module = _flat(exported, list(inputs.values()))
     returned = exported.call_spec.out_spec
@@ -151,6 +151,13 @@ def _datatype(dtype: torch.dtype) -> str:
         return datatype_of(array_of("", torch.empty(0, dtype=dtype)).dtype)
     except TypeError:
         return str(dtype)
+
+
+def _unread(path: Path) -> str:
+    version = _version(path)
+    if version == torch.__version__:
+        return f"does not load under PyTorch {version}, which exported it"
+    return f"was exported by PyTorch {version}, and {torch.__version__} does not load it"
 
 
 def _version(path: Path) -> str:

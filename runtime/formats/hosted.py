@@ -22,6 +22,7 @@ from mlserver.context import model_context
 from mlserver.errors import MLServerError
 from mlserver.settings import ModelParameters
 from mlserver.settings import ModelSettings as TheirSettings
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -30,6 +31,7 @@ from protos.errors import CallError, DeadlineExceeded, FailedPrecondition, Inter
 from protos.grpc import Header, Rpc
 from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse, ModelMetadataResponse
+from runtime.failure import failure
 from runtime.formats.custom_handlers import application, response_of
 from runtime.formats.loop_thread import LoopThread, through, until
 from runtime.formats.mlserver_types import error_of, fill, headers_of, request_of, tell_of
@@ -79,10 +81,12 @@ class Hosted:
         self._loop = loop
         self._forget = forget
         self._calls: set[asyncio.Future[Any]] = set()
+        self._submitted = self._begun = 0  # the first is written here, the second in the model's own loop
         self._closing = asyncio.Event()
 
     def admit(self) -> None:
-        waiting = len(self._calls) - 1  # one of them has its turn
+        # One of them has its turn; and those whose callers have left stand in the model's loop until theirs.
+        waiting = max(len(self._calls) - 1, self._submitted - self._begun)
         if waiting >= self._most:
             raise ResourceExhausted(
                 f"{waiting} calls already wait for model {self._name!r}, as many as may; try again later"
@@ -126,10 +130,15 @@ class Hosted:
 
     def _called(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Has the model's own loop do it; unloading waits for that."""
+        self._submitted += 1
+        self._loop.soon(self._begin)
         call: asyncio.Future[T] = asyncio.wrap_future(self._loop.submit(work))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         return call
+
+    def _begin(self) -> None:
+        self._begun += 1
 
     async def _answer(
         self, request: InferRequest, deadline: float | None, rpc: Rpc | None, gone: threading.Event
@@ -145,6 +154,8 @@ class Hosted:
         return self._response(request, answer), headers_of(answer)
 
     def _response(self, request: InferRequest, answer: types.InferenceResponse) -> ModelInferResponse:
+        if not isinstance(answer, types.InferenceResponse):
+            raise Internal(f"model {self._name!r} returned {type(answer).__name__}, not an InferenceResponse")
         response = ModelInferResponse(model_name=self._name, model_version=self._version, id=request.id)
         fill(response, answer, raw=bool(request.raw_input_contents))
         return response
@@ -240,6 +251,6 @@ def _asked(model: MLModel) -> Iterator[None]:
 
 def _failure(model: MLModel, error: BaseException) -> CallError:
     """What an error that a model raised means."""
-    if isinstance(error, MLServerError):
+    if isinstance(error, MLServerError | HTTPException):
         return error_of(error)
-    return Internal(f"model {model.name!r} failed: {type(error).__name__}: {error}")
+    return failure(model.name, error)

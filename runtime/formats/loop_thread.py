@@ -32,6 +32,10 @@ class LoopThread:
         """Waits for what `work` returns. Not in an event loop."""
         return self.submit(work).result()
 
+    def soon(self, work: Callable[[], None]) -> None:
+        """Has `work`, which may not raise, done there before what is submitted from now on begins."""
+        self._loop.call_soon_threadsafe(work)
+
     def stop(self) -> None:
         """Ends the thread when the loop has its turn."""
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -15,16 +15,22 @@ from mlserver.codecs import NumpyCodec
 from mlserver.errors import InvalidModelURI, MLServerError, ModelNotReady, ModelParametersMissing
 from mlserver.utils import generate_uuid
 from numpy.typing import NDArray
+from starlette.exceptions import HTTPException
 
 from protos import binary
 from protos.errors import (
+    AlreadyExists,
     CallError,
+    DeadlineExceeded,
     FailedPrecondition,
     Internal,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 from protos.grpc import Header, Rpc
 from protos.infer_json import parameters_of, tell
@@ -36,18 +42,27 @@ P = TypeVar("P", bound=pydantic.BaseModel)
 
 _TEXT = DATATYPES["BYTES"]
 
-# What MLServer's own errors mean. The others of its family carry an HTTP status, which is 400 unless they say.
+# What MLServer's own errors mean. The others of its family carry an HTTP status, which is 400 unless they say, as do
+# FastAPI's.
 _ERRORS: dict[type[MLServerError], type[CallError]] = {
     InvalidModelURI: FailedPrecondition,
     ModelParametersMissing: FailedPrecondition,
     ModelNotReady: Unavailable,
 }
-_STATUSES: dict[int, type[CallError]] = {
-    400: InvalidArgument,
-    404: NotFound,
-    422: InvalidArgument,
-    429: ResourceExhausted,
-    503: Unavailable,
+_STATUSES: dict[int, type[CallError]] = {400: InvalidArgument} | {
+    kind.code.http: kind
+    for kind in (
+        AlreadyExists,
+        DeadlineExceeded,
+        Internal,
+        InvalidArgument,
+        NotFound,
+        PermissionDenied,
+        ResourceExhausted,
+        Unauthenticated,
+        Unavailable,
+        Unimplemented,
+    )
 }
 _RESERVED = "grpc-"  # how the headers begin that gRPC keeps to itself
 _OF_GRPC = {"content-type", "host", "te"}  # which it does not tell either
@@ -126,7 +141,10 @@ def _made(kind: type[P], message: Any, where: str, **fields: Any) -> P:
 
 def fill(response: ModelInferResponse, answer: types.InferenceResponse, *, raw: bool) -> None:
     """Adds what a model answered to a response. Raises Internal where an output does not fit its shape or datatype."""
-    add_outputs(response, {each.name: _array(each) for each in answer.outputs}, raw=raw)
+    try:
+        add_outputs(response, {each.name: _array(each) for each in answer.outputs}, raw=raw)
+    except TypeError as error:  # BYTES that are neither bytes nor text
+        raise Internal(f"the model's {error}") from None
     tell_of(response, answer)
     for message, output in zip(response.outputs, answer.outputs, strict=True):
         tell_of(message, output)
@@ -191,7 +209,12 @@ def _texts(data: Any, output: types.ResponseOutput) -> NDArray[Any]:
     return texts.reshape(output.shape)
 
 
-def error_of(error: MLServerError) -> CallError:
-    """An error that a model raised, as one of ours."""
-    kind = next((ours for theirs, ours in _ERRORS.items() if isinstance(error, theirs)), None)
-    return (kind or _STATUSES.get(error.status_code, Internal))(str(error))
+def error_of(error: MLServerError | HTTPException) -> CallError:
+    """An error that a model raised, as one of ours, with its HTTP status even where gRPC has no word for that."""
+    status = error.status_code
+    message = str(error.detail if isinstance(error, HTTPException) else error)
+    kind = next((ours for theirs, ours in _ERRORS.items() if isinstance(error, theirs)), None) or _STATUSES.get(status)
+    if kind is None and status in range(400, 600):
+        like = InvalidArgument if status < 500 else Internal  # noqa: PLR2004
+        kind = type(like.__name__, (like,), {"http": int(status)})
+    return (kind or Internal)(message)

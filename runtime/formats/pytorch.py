@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import re
-import threading
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -19,8 +18,6 @@ from numpy.typing import NDArray
 
 from protos.errors import FailedPrecondition, Internal
 from runtime.settings import ModelSettings
-
-_here = threading.local()  # PyTorch's number of threads, as it was set in this thread
 
 # PyTorch's modules are 100,000 objects that live as long as the process. Walking them made each full collection a pause
 # of 100 ms; frozen, they are walked no more. Before any model is loaded, as a frozen cycle is never freed.
@@ -57,11 +54,10 @@ def device_of(settings: ModelSettings) -> torch.device:
 
 def use_threads(count: int) -> None:
     """Lets PyTorch take `count` threads for what this thread runs from now on."""
-    # OpenMP keeps its number by thread: set elsewhere, it would leave two cores spinning for a small product here.
-    if getattr(_here, "threads", None) != count:
-        torch.get_num_threads()  # its first use in a thread takes over the number last set anywhere: now, not later
+    # OpenMP keeps its number by thread: set elsewhere, it would leave two cores spinning for a small product here. A
+    # user's code may have set another here. Asked first, as the first use in a thread takes over the one set last.
+    if torch.get_num_threads() != count:
         torch.set_num_threads(count)
-        _here.threads = count
 
 
 def tensor_of(array: NDArray[Any], device: torch.device | None, *, writes: bool) -> torch.Tensor:

@@ -222,6 +222,20 @@ async def test_a_renewed_certificate_is_served_without_a_restart_and_a_broken_on
         assert await port.get() == "hello"
 
 
+async def test_what_breaks_beside_the_calls_ends_it_and_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    certificate, key = Authority(tmp_path).sign("server")
+    tls = Certificate(str(certificate), str(key))
+
+    def stamps(_self: Certificate) -> None:
+        raise TypeError("no stamps")
+
+    def started(_addresses: list[str]) -> None:
+        monkeypatch.setattr(Certificate, "stamps", stamps)
+
+    with pytest.raises(TypeError, match="no stamps"):
+        await serve(Listener(hello, "127.0.0.1:0", tls=tls), started=started, renew_seconds=0.0)
+
+
 async def test_readiness_goes_off_also_where_a_port_cannot_be_served():
     taken = socket.create_server(("127.0.0.1", 0))
     told: list[str] = []

@@ -220,8 +220,8 @@ def test_a_body_without_json_is_the_only_input(declared, body, shape):
         ([("x", "FP32", -1, 0)], 16, "input 'x' is declared FP32 [-1, 0]; 16 bytes without JSON do not tell"),
         ([("x", "FP32", 2, 2)], 12, "input 'x' is declared FP32 [2, 2]; 12 bytes without JSON do not tell its shape"),
         ([("x", "BYTES", 2)], 12, "input 'x' is declared BYTES [2]; 12 bytes without JSON do not tell its shape"),
-        ([("x", "FP32", -1), ("y", "FP32", -1)], 8, "a body without JSON is one input; the model takes 'x', 'y'"),
-        ([], 8, "a body without JSON is one input; the model takes none"),
+        ([("x", "FP32", -1), ("y", "FP32", -1)], 8, "a body without JSON is one input; the model declares 'x', 'y'"),
+        ([], 8, "a body without JSON is one input; the model declares none"),
     ],
 )
 def test_a_body_without_json_that_tells_no_shape_is_refused(declared, length, sentence):

@@ -415,6 +415,10 @@ def test_typed_answers_are_read_too(echo):
         (tensor(datatype="UINT64", data=[1, 2**64]), "input 'x': data holds integers beyond UINT64"),
         (tensor(datatype="BOOL", data=[1, 0]), "input 'x': Expected `bool`, got `int` - at `data[0]`"),
         (tensor(datatype="BYTES", data=[1, 2]), "input 'x': Expected `str`, got `int` - at `data[0]`"),
+        (
+            tensor(datatype="BYTES", data=["a", None]),
+            "input 'x': Expected `str`, got `null` - at `data[1]`; BYTES have no null: send a text that stands for it,",
+        ),
         (tensor(datatype="float"), "input 'x': unknown datatype 'float'; V2 has BOOL, UINT8,"),
         (tensor(shape=[-2]), "input 'x': shape [-2] has a negative dimension"),
         (tensor(shape=[0, 2**62, 2**62], data=[]), f"input 'x': shape [0, {2**62}, {2**62}] is too large"),

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections import Counter
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
+from protos.workers import supervisor
+from protos.workers.crew import Crew
+from protos.workers.line import Line, Message, Order, Outcome, Outcomes, Post
 from protos.workers.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +56,13 @@ class Crewed:
         text = await self.get("/metrics")
         (line,) = [line for line in text.splitlines() if line.startswith("asked_total ")]
         return float(line.partition(" ")[2])
+
+    async def replaced(self, victim):
+        """Kills a process; returns once another hears what is ordered."""
+        os.kill(victim, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while victim in (processes := await self.processes()) or len(processes) < WORKERS:
+                await asyncio.sleep(0.02)
 
     async def all_up(self):
         async with asyncio.timeout(60):
@@ -112,16 +125,52 @@ async def test_a_successor_has_the_work_of_the_others_and_knows_what_they_know()
         await crew.supervisor.ask("work", "second")
         for value in ("1", "2", "nonsense"):
             await crew.supervisor.ask("know", "a", value)
-        await crew.supervisor.ask("know", "b", "nonsense")
+        await asyncio.gather(*(crew.supervisor.ask("know", "b", "nonsense") for _ in range(2)))
         for victim in await crew.processes():
             await crew.counted()  # what a process has counted since the last time is lost with it
-            os.kill(victim, signal.SIGKILL)
-            while victim in await crew.processes():
-                await asyncio.sleep(0.02)
+            await crew.replaced(victim)
             await crew.all_up()
             assert await crew.get()
+        assert [outcome.value for outcome in await crew.supervisor.ask("missed")] == [b"a=2"] * WORKERS
         assert {tuple(rest) for _, *rest in await crew.told()} == {("second", "[a=2]", "[]", "2/2")}
         assert await crew.counted() == crew.asked
+
+
+async def test_a_successor_is_told_what_is_under_way():
+    async with crewed() as crew:
+        late = asyncio.create_task(crew.supervisor.ask("know", "a", "late"))
+        await asyncio.sleep(0)
+        await crew.replaced(next(iter(await crew.processes())))
+        assert not late.done()
+        await crew.supervisor.ask("release")
+        assert [outcome.code for outcome in await late] == [0]
+        await crew.all_up()
+        assert {tuple(rest) for _, *rest in await crew.told()} == {("first", "[a=late]", "[]", "2/2")}
+
+
+async def test_the_others_serve_on_while_no_successor_can_be_started(monkeypatch, caplog):
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 0.0)
+    start, failures = asyncio.create_subprocess_exec, [BlockingIOError(11, "not now"), FileNotFoundError(2, "gone")]
+
+    async def fails_first(*command, **options):
+        if failures:
+            raise failures.pop()
+        return await start(*command, **options)
+
+    async with crewed() as crew:
+        victim, other = await crew.processes()
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", fails_first)
+        await crew.replaced(victim)
+        assert other in await crew.processes()
+        await crew.all_up()
+    assert "a worker could not be started ([Errno 11] not now); another takes its place" in caplog.text
+
+
+async def test_what_a_worker_had_counted_stays_while_it_cannot_be_asked():
+    async with crewed() as crew:
+        assert await crew.counted() == 1
+        await crew.supervisor.ask("spoil")
+        assert await crew.counted() == 1
 
 
 async def test_a_worker_that_is_stuck_does_not_keep_the_others_figures():
@@ -139,3 +188,41 @@ async def test_a_worker_that_is_stuck_does_not_keep_the_others_figures():
 async def test_work_that_cannot_be_done_ends_the_supervisor(caplog):
     assert not await supervising("impossible", pytest.fail).run()
     assert "a worker ended with status 3 before all were up" in caplog.text
+
+
+async def test_workers_that_cannot_be_started_end_the_supervisor(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert not await supervising("first", pytest.fail).run()
+    assert (
+        "a worker could not be started ([Errno 2] No such file or directory: '/nowhere/python') before" in caplog.text
+    )
+
+
+class Said(Line):
+    """A worker's line: what the supervisor says, and what it hears."""
+
+    def __init__(self):
+        self.said: asyncio.Queue[Message] = asyncio.Queue()
+        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def receive(self):
+        return await self.said.get()
+
+    def send(self, message):
+        self.heard.put_nowait(message)
+
+
+async def test_a_caller_who_leaves_as_the_answer_comes_leaves_a_worker_that_hears():
+    async def do(*_words):
+        return b"done"
+
+    line = Said()
+    crew = Crew(line, Post("", []))
+    await crew.join(do, CollectorRegistry())
+    asking = asyncio.create_task(crew.ask("index"))
+    asked = await line.heard.get()
+    line.said.put_nowait(Outcomes(asked.id, []))  # both in one turn of the loop, this first
+    asking.cancel()
+    line.said.put_nowait(Order(7, "load"))
+    async with asyncio.timeout(10):
+        assert await line.heard.get() == Outcome(7, b"done")

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from protos.errors import InvalidArgument
 from protos.serve import Listener, serve
@@ -22,6 +22,7 @@ class Worker:
         self.work = crew.post.work
         self.tried: list[str] = []
         self.known: dict[str, str] = {}
+        self.released = asyncio.Event()
         self.registry = CollectorRegistry()
         self.asked = Counter("asked", "Requests.", registry=self.registry)
 
@@ -34,7 +35,15 @@ class Worker:
             case "know", [key, value]:
                 if value == "nonsense":
                     raise InvalidArgument(f"{value} is not to be known")
+                if value == "late":
+                    await self.released.wait()
                 self.known[key] = value
+            case "release", []:
+                self.released.set()
+            case "missed", []:
+                return ",".join("=".join(order.words) for order in self.crew.post.journal).encode()
+            case "spoil", []:
+                Gauge("spoilt", "It cannot be counted.", registry=self.registry).set_function(lambda: 1 / 0)
             case "try_work", [work]:
                 if work == f"not for {os.getpid()}" or self.tried:
                     raise InvalidArgument(work)
@@ -44,9 +53,8 @@ class Worker:
             case "work", [work]:
                 self.tried.remove(work)
                 self.work = work
-            case "stall", [process]:
-                if process == str(os.getpid()):
-                    time.sleep(60)  # the whole process
+            case "stall", [process] if process == str(os.getpid()):
+                time.sleep(60)  # the whole process
         return b""
 
     async def app(self, scope, receive, send) -> None:

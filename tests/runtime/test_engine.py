@@ -125,7 +125,7 @@ def test_a_name_that_is_nowhere_is_not_found(tmp_path):
                     await action
             with pytest.raises(NotFound, match="there is no model 'x'; loaded are 'm'"):
                 await answer(engine, "x")
-            with pytest.raises(NotFound, match="there is no model 'm' version '9'"):
+            with pytest.raises(NotFound, match="there is no model 'm' version '9': it is served without versions"):
                 await answer(engine, "m", "9")
             with pytest.raises(NotFound) as long:
                 await answer(engine, "x" * 5000)

@@ -54,6 +54,13 @@ class Linear(nn.Module):
         return x @ self.weight + 5
 
 
+class Logarithm(nn.Module):
+    """Which zero has none of."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.log(x)
+
+
 class Product(nn.Module):
     """a * b, and what needs only one of them, or neither, or is no number to differentiate."""
 
@@ -121,6 +128,14 @@ def test_of_a_linear_model_they_are_weights_times_distances_from_the_baseline(tm
         "explain.baseline": (np.float64, (3,)),
         "explain.delta": (np.float64, (3,)),
     }
+
+
+def test_a_model_without_an_answer_to_zero_is_explained_from_elsewhere(tmp_path):
+    shapes = {"inputs": [tensor("x", "FP32", -1, 1)], "outputs": [tensor("y", "FP32", -1, 1)]}
+    told = explained(
+        prepared(tmp_path, Logarithm(), explain={"baseline": {"x": 1}}, **shapes), x=np.full((1, 1), 2, "f4")
+    )
+    np.testing.assert_allclose(told["explain.x"], [[np.log(2)]], rtol=1e-4)
 
 
 def test_two_factors_share_their_product(tmp_path):
@@ -287,6 +302,12 @@ XY = {"inputs": [tensor("x", "FP32", -1, 2)], "outputs": [tensor("y", "FP32", -1
             "explain.*steps: 50 is more than max_steps, 10",
         ),
         (Mlp(), {}, {"step": 5}, "explain.*unknown field `step`"),
+        (
+            Logarithm(),
+            XY,
+            True,
+            r"explain: y\[0\] is -inf at the baseline, .*; set baseline to inputs that the model has",
+        ),
     ],
 )
 def test_what_cannot_be_explained_is_not_served_as_if_it_could(tmp_path, module, settings, explain, says):
@@ -570,10 +591,12 @@ QUESTION = Question("y", (0,), 50)
 
 def held(scenario, settings=Settings, explainer=None, metrics=None):
     async def run(explainer):
+        model = Explained(Plain(), explainer, settings, metrics or ModelMetrics())
         try:
-            await scenario(Explained(Plain(), explainer, settings, metrics or ModelMetrics()), explainer)
+            await scenario(model, explainer)
         finally:
             explainer.go.set()
+            await model.close()
 
     asyncio.run(run(explainer or Held()))
 
@@ -670,6 +693,31 @@ def test_closing_gives_the_explanations_that_were_asked_for():
         _, told = await asked
         await closed
         assert told
+
+    held(scenario)
+
+
+def test_the_thread_ends_with_the_last_model_that_is_explained():
+    """Whoever ends the process waits for threads, and takes one that goes on for a model that still loads."""
+
+    before = set(threading.enumerate())  # of other tests' models, too, which are at their end
+
+    def alive():
+        return [each for each in set(threading.enumerate()) - before if each.name.startswith("explain")]
+
+    async def scenario(model, explainer):
+        explainer.go.set()
+        other = Explained(Plain(), Held(), Settings, ModelMetrics())
+        other._explainer.go.set()
+        for each in (model, other):
+            await each.run(ARRAYS, QUESTION, None)
+        (thread,) = alive()
+        await other.close()
+        await model.run(ARRAYS, QUESTION, None)
+        assert alive() == [thread]
+        await model.close()
+        await asyncio.to_thread(thread.join, 60)
+        assert not thread.is_alive()
 
     held(scenario)
 

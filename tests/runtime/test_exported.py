@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from protos.errors import FailedPrecondition, Internal
 from protos.tensors import DATATYPES
 from runtime.formats.compiled import check_fit
 from runtime.formats.program import Program
+from runtime.loader import LOADERS
+from runtime.sample import Sample
 from runtime.warmup import warm_up
 from tests.process import ROOT
 from tests.runtime.contract import ModelContract
@@ -282,6 +286,44 @@ def test_what_is_no_archive_is_refused(tmp_path, content):
         load_from(tmp_path)
 
 
+def test_several_are_loaded_at_once(tmp_path):
+    exported(tmp_path, Mlp(), rows=Dim("batch", min=1))
+    together = Barrier(LOADERS)
+
+    def load_many():
+        together.wait(60)
+        return [load_from(tmp_path) for _ in range(10)]
+
+    with ThreadPoolExecutor(LOADERS) as threads:
+        loads = [threads.submit(load_many) for _ in range(LOADERS)]
+        for model in [model for load in loads for model in load.result()]:
+            assert model.run({"x": X.numpy()})["y"].shape == (2, 1)
+            model.close()
+
+
+class Factor(nn.Module):
+    """Takes positive lengths and matrices that have a square root."""
+
+    def forward(self, x, lengths):
+        torch.ops.aten._assert_async.msg((lengths > 0).all(), "a length of nothing")
+        return torch.linalg.cholesky(x) * lengths[:, None, None]
+
+
+def test_a_program_that_takes_no_zeros_is_served_with_a_sample(tmp_path):
+    example = {"x": torch.eye(2).expand(2, 2, 2).clone(), "lengths": torch.tensor([1, 2])}
+    declared = {"inputs": same("x", -1, 2, 2) + same("lengths", -1, datatype="INT64"), "outputs": same("y", -1, 2, 2)}
+    with pytest.raises(FailedPrecondition, match="the program does not take its declared inputs, "):
+        exported(tmp_path, Factor(), example, rows=Dim("batch", min=1), **declared)
+    inputs = {name: tensor.numpy() for name, tensor in example.items()}
+    Sample(inputs, {"y": inputs["x"] * [[[1]], [[2]]]}).write(tmp_path / "m" / "warm-up.npz")
+    with pytest.raises(FailedPrecondition, match="'outputs/y' is FP64"):
+        load_from(tmp_path)
+    Sample(inputs, {"y": inputs["x"] * np.array([[[1]], [[2]]], "f4")}).write(tmp_path / "m" / "warm-up.npz")
+    model = load_from(tmp_path)
+    assert warm_up(model, max_rows=8, sample=inputs)
+    assert model.run(inputs)["y"].tolist() == [[[1, 0], [0, 1]], [[2, 0], [0, 2]]]
+
+
 def test_other_archives_are_told_apart(tmp_path):
     folder = put(tmp_path, "m", implementation=EXPORTED)
     save(Mlp(), folder / "model.pt2")
@@ -305,6 +347,16 @@ def test_a_program_of_another_pytorch_is_refused_by_its_version(tmp_path):
     with pytest.raises(
         FailedPrecondition, match=r"was exported by PyTorch 1\.2\.3, and .* does not load it: .*version"
     ):
+        load_from(altered(tmp_path / "here" / "m", tmp_path, alter))
+
+
+def test_a_broken_program_of_this_pytorch_is_not_blamed_on_its_version(tmp_path):
+    exported(tmp_path / "here", Mlp(), rows=Dim("batch", min=1))
+
+    def alter(name, data):
+        return json.dumps({**json.loads(data), "graph_module": {}}).encode() if name.endswith("model.json") else data
+
+    with pytest.raises(FailedPrecondition, match=r"model\.pt2 does not load under PyTorch .*, which exported it: "):
         load_from(altered(tmp_path / "here" / "m", tmp_path, alter))
 
 

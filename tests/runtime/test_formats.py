@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from textwrap import dedent
 
 import httpx
 import pytest
 import torch
 
+from protos.errors import FailedPrecondition
 from runtime.export import export
+from runtime.formats import FORMATS
 from tests.process import Runtime
-from tests.runtime.models import Times, put, tensor
+from tests.runtime.models import Times, load_from, put, tensor
 from tests.runtime.test_onnx import graph
 
 TENSORS = {"inputs": [tensor("x", "FP32", -1, 2)], "outputs": [tensor("output", "FP32", -1, 2)]}
@@ -59,3 +63,12 @@ def test_one_server_has_models_of_every_format(tmp_path):
             (output,) = answer["outputs"]
             assert (output["name"], output["shape"], output["data"]) == ("output", [2, 2], [2, 4, 6, 8]), name
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("implementation", FORMATS)
+def test_more_threads_than_cores_are_refused_before_a_file_is_looked_for(tmp_path, implementation):
+    cores = os.cpu_count() or 1
+    put(tmp_path, "m", implementation=implementation, parameters={"extra": {"threads": str(cores + 1)}})
+    says = f"{tmp_path}/m/model-settings.json: parameters.extra.threads: {cores + 1}; this machine has {cores} cores"
+    with pytest.raises(FailedPrecondition, match=re.escape(says)):
+        load_from(tmp_path)

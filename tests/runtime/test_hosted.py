@@ -15,13 +15,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from protos.errors import (
+    AlreadyExists,
+    CallError,
     DeadlineExceeded,
     FailedPrecondition,
     Internal,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 from protos.infer_json import parameters_of
 from protos.messages import ModelInferRequest
@@ -344,7 +349,6 @@ def test_outputs_that_do_not_fit_what_they_say_are_the_models_fault(tmp_path, da
         ("errors.MLServerError('out of range', 422)", InvalidArgument, "out of range"),
         ("errors.MLServerError('too much', 429)", ResourceExhausted, "too much"),
         ("errors.MLServerError('broken', 500)", Internal, "broken"),
-        ("errors.MLServerError('teapot', 418)", Internal, "teapot"),
         ("errors.ModelNotReady('m')", Unavailable, "Model m is not ready yet."),
         ("errors.InvalidModelURI('m', 'x')", FailedPrecondition, r"Invalid URI specified for model m \(x\)"),
         ("errors.ModelParametersMissing('m')", FailedPrecondition, "Parameters missing for model m"),
@@ -368,6 +372,85 @@ def test_their_errors_become_ours(tmp_path, raised, expected, says):
     with pytest.raises(expected, match=says) as failed:
         asked(tmp_path, request())
     assert type(failed.value) is expected
+
+
+@pytest.mark.parametrize("kind", ["MLServerError('no', {})", "HTTPException({}, 'no')"])
+@pytest.mark.parametrize(
+    ("status", "expected", "http"),
+    [
+        (400, InvalidArgument, 422),  # a 400 would have Seldon's agent reload the model and ask again
+        (401, Unauthenticated, 401),
+        (403, PermissionDenied, 403),
+        (409, AlreadyExists, 409),
+        (418, InvalidArgument, 418),
+        ("HTTPStatus.LOCKED", InvalidArgument, 423),
+        (501, Unimplemented, 501),
+        (502, Internal, 502),
+        (504, DeadlineExceeded, 504),
+        (200, Internal, 500),
+        (302, Internal, 500),
+    ],
+)
+def test_a_status_that_a_model_raises_is_that_of_its_answer(tmp_path, kind, status, expected, http):
+    code = f"""
+        from http import HTTPStatus
+        from fastapi import HTTPException
+        from mlserver import MLModel
+        from mlserver.errors import MLServerError
+
+        class Model(MLModel):
+            async def predict(self, payload):
+                raise {kind.format(status)}
+    """
+    written(tmp_path, code)
+    with pytest.raises(CallError, match=r"^no$") as failed:
+        asked(tmp_path, request())
+    assert (failed.value.code, failed.value.fault, failed.value.http) == (expected.code, expected.fault, http)
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        ("None", "model 'm' returned NoneType, not an InferenceResponse"),
+        ("{}", "model 'm' returned dict, not an InferenceResponse"),
+        ("missing", "the model's output 'y': element 1 of a BYTES tensor is NoneType; it must be bytes or str"),
+    ],
+)
+def test_what_is_no_answer_of_v2_is_the_models_fault(tmp_path, returned, says):
+    code = f"""
+        from mlserver import MLModel
+        from mlserver.types import InferenceResponse, ResponseOutput
+
+        output = ResponseOutput(name="y", shape=[2], datatype="BYTES", data=["a", None])
+        missing = InferenceResponse(model_name="m", outputs=[output])
+
+        class Model(MLModel):
+            async def predict(self, payload):
+                return {returned}
+    """
+    written(tmp_path, code)
+    with pytest.raises(Internal) as failed:
+        asked(tmp_path, request())
+    assert failed.value.message == says
+
+
+def test_a_pandas_model_knows_a_missing_text_in_json_of_its_own(tmp_path):
+    """BYTES have no null; MLServer's own clients, asking with a frame, write it like this."""
+    code = """
+        import pandas as pd
+        from mlserver import MLModel
+        from mlserver.codecs import PandasCodec
+
+        class Model(MLModel):
+            async def predict(self, payload):
+                frame = self.decode_request(payload, default_codec=PandasCodec)
+                return PandasCodec.encode_response(self.name, pd.DataFrame({"missing": frame["x"].isna().tolist()}))
+    """
+    written(tmp_path, code)
+    sent = request(x=np.array([b'"a"', b"null", b'""'], np.object_))
+    sent.inputs[0].parameters["content_type"].string_param = "pd_json"
+    (response,) = asked(tmp_path, sent)
+    assert outputs_of(response)["missing"].ravel().tolist() == [False, True, False]
 
 
 LOADS = """
@@ -398,7 +481,7 @@ def test_a_model_that_is_not_ready_is_refused_and_unloaded(tmp_path, load, says)
     threads = threading.active_count()
     assert says in refusal(tmp_path)
     assert (folder / "unloaded").exists()
-    assert threading.active_count() <= threads + 1  # and its loop goes on no longer
+    until(lambda: threading.active_count() <= threads + 1)  # and its loop goes on no longer
 
 
 @pytest.mark.parametrize(
@@ -535,6 +618,43 @@ def test_a_full_queue_refuses(blocked):
         await asyncio.gather(first, waiting)
 
     blocked(scenario, max_queue=1)
+
+
+def test_calls_whose_callers_left_stand_in_the_queue_until_their_turn(blocked):
+    async def scenario(engine, first, _folder):
+        for _ in range(2):
+            left = asyncio.create_task(engine.infer(request()))
+            await asyncio.sleep(0)
+            left.cancel()
+            await asyncio.wait([left])
+        with pytest.raises(ResourceExhausted, match="2 calls already wait for model 'm', as many as may"):
+            await engine.infer(request())
+        gate.open.set()
+        await first
+        assert (await engine.infer(request())).id == "7"
+
+    blocked(scenario, max_queue=2)
+
+
+def test_a_failure_is_logged_by_its_type_and_place(tmp_path, caplog):
+    code = """
+        from mlserver import MLModel
+
+        class Model(MLModel):
+            async def predict(self, payload):
+                raise KeyError("account 4711")
+    """
+
+    async def scenario():
+        written(tmp_path, code)
+        async with running(tmp_path) as engine:
+            with pytest.raises(Internal, match="model 'm' failed: KeyError: 'account 4711'"):
+                await engine.infer(request())
+
+    asyncio.run(scenario())
+    said = [each.getMessage() for each in caplog.records if each.name == "runtime.failure"]
+    assert len(said) == 1
+    assert re.fullmatch(r"model 'm' failed: KeyError at .*models\.py:6", said[0])
 
 
 def test_a_model_that_awaits_answers_calls_at_once(tmp_path):

@@ -348,6 +348,14 @@ def test_what_predict_raises_is_the_answer_of_that_call_alone(tmp_path):
             "Doubles.predict must be predict(self, inputs) or",
         ),
         ("class Doubles:\n    async def predict(self, inputs): pass", "models.Doubles", "and not async"),
+        *(
+            (
+                f"class Doubles:\n    {load}: pass\n    def predict(self, inputs): pass",
+                "models.Doubles",
+                "model-settings.json: implementation: Doubles.load must be load(self, folder) or load(self, folder, ",
+            )
+            for load in ("def load(self)", "def load(self, *, factor=1)", "async def load(self, folder)")
+        ),
         (
             "class Doubles:\n    def load(self, folder):\n        folder / 1\n    def predict(self, inputs): pass",
             "models.Doubles",

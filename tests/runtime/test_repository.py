@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -47,6 +48,15 @@ def test_a_root_that_is_gone_is_said_to_be(tmp_path):
         Repository(tmp_path / "missing").scan()
 
 
+def test_a_root_that_cannot_be_listed_is_said_to_be(tmp_path, monkeypatch):
+    def scandir(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root, as tests may be run, could list any
+    with pytest.raises(FailedPrecondition, match=rf"the folder {tmp_path} cannot be listed: Permission denied"):
+        Repository(tmp_path).scan()
+
+
 def test_settings_that_are_not_read_are_named_once(tmp_path, caplog):
     put(tmp_path, "m", version="1")
     put(tmp_path / "deep", "team", version="iris")
@@ -85,8 +95,20 @@ def test_the_environment_tells_of_a_model_where_no_file_does(tmp_path):
     assert (found.settings.implementation, found.settings.uri) == ("models.Model", "/mnt/models")
     assert (found.settings.extra, found.settings.inputs[0].shape) == ({"a": 1}, (-1, 4))
     assert models.find("iris") == [found]
-    put(tmp_path, "m")
-    assert [each.name for each in models.scan()] == ["m"]
+    put(tmp_path, "m", name="m", parameters={"extra": {"a": 2}}, implementation="models.Model")
+    (found,) = models.scan()
+    assert (found.name, found.settings and found.settings.extra) == ("m", {"a": 2})
+
+
+def test_the_environment_tells_what_a_file_leaves_out(tmp_path):
+    folder = put(tmp_path, "m", implementation=None, inputs=None, parameters={"extra": {"b": 2}})
+    models = Repository(tmp_path, KSERVE | {"MLSERVER_MODEL_MAX_BATCH_SIZE": "7"})
+    (found,) = models.scan()
+    assert models.find("iris") == [found]
+    assert (found.name, found.folder, found.reason) == ("iris", folder, "")
+    assert found.settings
+    assert (found.settings.implementation, found.settings.uri) == ("models.Model", "/mnt/models")
+    assert (found.settings.extra, found.settings.max_batch_size) == ({"a": 1, "b": 2}, 7)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +118,7 @@ def test_the_environment_tells_of_a_model_where_no_file_does(tmp_path):
             {"MLSERVER_MODEL_NAME": "m"},
             "MLSERVER_MODEL_NAME: no model is told of without MLSERVER_MODEL_IMPLEMENTATION",
         ),
-        (KSERVE | {"MLSERVER_MODEL_INPUTS": "x"}, "MLSERVER_MODEL_INPUTS: it is not JSON: JSON is malformed"),
+        (KSERVE | {"MLSERVER_MODEL_INPUTS": "x"}, "MLSERVER_MODEL_INPUTS: JSON is malformed"),
         (KSERVE | {"MLSERVER_MODEL_INPUTS": "3"}, "MLSERVER_MODEL_*: inputs: Expected `array`, got `int`"),
     ],
 )
@@ -110,13 +132,21 @@ def test_an_environment_that_tells_of_nothing_makes_no_model(tmp_path):
     assert Repository(tmp_path, {"MLSERVER_MODEL_REPOSITORY_ROOT": "elsewhere"}).scan() == []
 
 
-def test_a_broken_settings_file_hides_nobody_else(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"{", "Input data was truncated"),
+        (b'{"implementation": "\xff"}', "it is not UTF-8"),
+        (b'{"x": ' + b"[" * 5000, "it is nested too deeply"),
+    ],
+)
+def test_a_broken_settings_file_hides_nobody_else(tmp_path, content, says):
     put(tmp_path, "good")
-    (put(tmp_path, "broken", version="2") / "model-settings.json").write_text("{")
+    (put(tmp_path, "broken", version="2") / "model-settings.json").write_bytes(content)
     (broken, good) = Repository(tmp_path).scan()
     assert (good.name, good.reason) == ("good", "")
     assert (broken.name, broken.version, broken.settings) == ("broken", "2", None)
-    assert "model-settings.json: Input data was truncated" in broken.reason
+    assert f"model-settings.json: {says}" in broken.reason
 
 
 def test_a_folder_that_cannot_be_listed_hides_nobody_else(tmp_path, monkeypatch):
@@ -166,6 +196,25 @@ def test_a_fingerprint_changes_with_any_file_of_the_model(tmp_path):
     (tmp_path / "elsewhere.pt").unlink()
     prints.append(fingerprint())
     assert len(set(prints)) == 5
+
+
+def test_a_fingerprint_is_of_the_files_in_a_models_own_folders_too(tmp_path):
+    folder = put(tmp_path, "m", b"archive")
+
+    def fingerprint():
+        return Repository(tmp_path).find("m")[0].fingerprint()
+
+    before = fingerprint()
+    for others in ("__pycache__", ".git", "other"):
+        (folder / others).mkdir()
+        (folder / others / "file").touch()
+    put(folder, "other", b"archive", name="other")
+    assert fingerprint() == before
+    (folder / "code" / "inner").mkdir(parents=True)
+    (folder / "code" / "inner" / "impl.py").write_text("x = 1")
+    assert len({before, first := fingerprint()}) == 2
+    (folder / "code" / "inner" / "impl.py").write_text("x = 1000")
+    assert fingerprint() != first
 
 
 def test_settings_that_are_written_again_as_they_were_change_no_fingerprint(tmp_path):

@@ -13,7 +13,8 @@ ALL = ["http", "grpc", "metrics"]
 
 def read(folder, file=None, **variables):
     if file is not None:
-        (folder / "settings.json").write_text(file if isinstance(file, str) else json.dumps(file))
+        text = file if isinstance(file, str | bytes) else json.dumps(file)
+        (folder / "settings.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_server_settings(folder, {f"MLSERVER_{name}": value for name, value in variables.items()})
 
 
@@ -36,6 +37,19 @@ def test_variables_are_read_as_what_they_stand_for_and_in_any_case(tmp_path):
     assert not told.load_models_at_startup
     assert told.max_message == 1048576000
     assert told.http_port is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (text, text in {"true", "Yes", "y", "ON", "t", "1"})
+        for text in ("true", "Yes", "y", "ON", "t", "1", "FALSE", "no", "n", "Off", "f", "0")
+    ],
+)
+def test_true_and_false_have_mlservers_words(tmp_path, caplog, text, expected):
+    assert read(tmp_path, GZIP_ENABLED=text).gzip_enabled is expected
+    assert read(tmp_path, {"debug": text}, KAFKA_ENABLED=text).debug is expected
+    assert len(caplog.records) == expected  # kafka's, which asks for nothing if it is false
 
 
 def test_seldons_variables_make_three_listeners(tmp_path):
@@ -70,10 +84,17 @@ def test_messages_may_be_as_long_as_grpc_is_told(tmp_path):
         ({"http_port": 70000}, {}, "settings.json: http_port: Expected `int` <= 65535"),
         ({}, {"PARALLEL_WORKERS": "-1"}, "MLSERVER_PARALLEL_WORKERS: Expected `int` >= 0"),
         ({}, {"DEBUG": "perhaps"}, "MLSERVER_DEBUG: Expected `bool`, got `str`; write true or false"),
+        (
+            {},
+            {"METRICS_ENDPOINT": "/v2/health/live"},
+            "MLSERVER_METRICS_ENDPOINT: '/v2/health/live' is a path of the V2 protocol; write another, as /metrics",
+        ),
         ({}, {"METRICS_ENDPOINT": "m"}, "MLSERVER_METRICS_ENDPOINT: 'm' is no path; write \"/m\""),
         ({"root_path": "x"}, {}, "settings.json: root_path: 'x' is no path; write \"/x\""),
         ("[1]", {}, "settings.json: Expected `object`, got `array`"),
         ("{", {}, "settings.json: Input data was truncated"),
+        (b'{"host": "\xff"}', {}, "settings.json: it is not UTF-8"),
+        ('{"x": %s}' % ("[" * 5000), {}, "settings.json: it is nested too deeply"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_by_name(tmp_path, file, variables, says):
@@ -88,6 +109,15 @@ def test_what_mlserver_would_obey_and_we_do_not_is_named_once(tmp_path, caplog):
         f"{tmp_path}/settings.json: cache_enabled is not supported here, and has no effect",
         f"{tmp_path}/settings.json: cors_settings is not supported here, and has no effect",
         "MLSERVER_KAFKA_ENABLED is not supported here, and has no effect",
+    ]
+
+
+def test_a_misspelt_key_is_named_once(tmp_path, caplog):
+    for _ in range(2):
+        read(tmp_path, {"hots": "x", "cache_enable": False, "format": "y"})
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}/settings.json: hots has no effect: is host meant?",
+        f"{tmp_path}/settings.json: cache_enable has no effect: is cache_enabled meant?",
     ]
 
 

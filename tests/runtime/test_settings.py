@@ -16,9 +16,10 @@ PLAIN = {"implementation": "runtime.TorchScriptModel"}
 def read(tmp_path):
     path = tmp_path / "model-settings.json"
 
-    def write_and_read(settings):
-        path.write_text(settings if isinstance(settings, str) else json.dumps(settings))
-        return read_settings(path, name="folder", version="3")
+    def write_and_read(settings, **told):
+        text = settings if isinstance(settings, str | bytes) else json.dumps(settings)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_settings(path, name="folder", version="3", **told)
 
     return write_and_read
 
@@ -76,6 +77,39 @@ def test_options_may_be_strings_as_seldon_writes_them(read):
     assert (settings.max_batch_size, settings.max_batch_time) == (8, 0.5)
 
 
+def test_numbers_outside_of_the_options_may_be_strings_as_for_mlserver(read):
+    settings = read({**PLAIN, "max_batch_size": "16", "max_batch_time": "0.5"})
+    assert (settings.max_batch_size, settings.max_batch_time) == (16, 0.5)
+
+
+def test_a_uri_may_be_that_of_a_file(read):
+    assert read({**PLAIN, "parameters": {"uri": "file:///models/model.pt"}}).uri == "/models/model.pt"
+
+
+TOLD = {**PLAIN, "max_batch_size": "7", "parameters": {"version": "9", "extra": {"threads": "2", "device": "cuda"}}}
+
+
+@pytest.mark.parametrize(
+    ("file", "batch", "version", "threads"),
+    [
+        ({}, 7, "9", 2),
+        ({"parameters": None}, 7, "9", 2),
+        ({"max_batch_size": 8, "parameters": {"version": None, "extra": {"threads": 1}}}, 8, "3", 1),
+    ],
+)
+def test_what_a_file_says_counts_before_what_is_told(read, file, batch, version, threads):
+    settings = read(file, told=TOLD)
+    assert (settings.max_batch_size, settings.version) == (batch, version)
+    assert settings.options == FormatOptions(threads=threads, device="cuda")
+
+
+def test_what_is_told_and_wrong_is_refused_with_both_places(read, tmp_path):
+    with pytest.raises(FailedPrecondition) as refused:
+        read({}, told={**PLAIN, "max_batch_size": "many"})
+    path = f"{tmp_path}/model-settings.json and MLSERVER_MODEL_*"
+    assert refused.value.message == f"{path}: max_batch_size: Expected `int | null`, got `str`"
+
+
 @pytest.mark.parametrize(
     ("extra", "gpu", "overlap"),
     [
@@ -116,11 +150,15 @@ def test_batches_are_limited_by_our_option_then_by_the_key_then_by_default(read,
     ("settings", "says"),
     [
         ("{", "model-settings.json: Input data was truncated"),
+        (b'{"implementation":"\xff"}', "model-settings.json: it is not UTF-8"),
+        ('{"x": %s}' % ("[" * 5000), "model-settings.json: it is nested too deeply"),
         ("[]", "model-settings.json: Expected `object`, got `array`"),
         ({}, "missing required field `implementation`"),
         ({**PLAIN, "name": 3}, "model-settings.json: name: Expected `str | null`, got `int`"),
         ({**PLAIN, "parameters": {"version": 1}}, "parameters.version: Expected `str | null`, got `int`"),
         ({**PLAIN, "max_batch_size": -1}, "max_batch_size: Expected `int` >= 0"),
+        ({**PLAIN, "max_batch_time": 1e9}, "max_batch_time: Expected `float` <= 60.0"),
+        ({**PLAIN, "parameters": {"extra": {"max_batch_time": "inf"}}}, "extra.max_batch_time: Expected `float` <= 60"),
         (
             {**PLAIN, "inputs": [{"name": "x", "datatype": "FP32", "shape": [-2]}]},
             "inputs[0].shape[0]: Expected `int` >= -1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import socket
@@ -180,6 +181,14 @@ def test_models_are_unloaded_and_loaded_again(server, channel):
         with pytest.raises(grpc.RpcError) as unknown:
             infer(channel, "mlp", [[1, 2, 3, 4]])
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_the_environment_tells_what_the_file_leaves_out(tmp_path, monkeypatch):
+    from mlserver.repository.load import load_model_settings
+
+    monkeypatch.setenv("MLSERVER_MODEL_IMPLEMENTATION", "runtime.TorchScriptModel")
+    settings = load_model_settings(str(put(tmp_path, "m", Mlp(), implementation=None) / "model-settings.json"))
+    assert asyncio.run(settings.implementation(settings).load())
 
 
 def test_importing_the_package_imports_neither_mlserver_nor_torch():

@@ -54,7 +54,8 @@ def test_other_parameters_of_an_output_mean_nothing(tmp_path):
 def test_the_metadata_tells_what_is_declared(tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "models.py").write_text("class Model:\n    def predict(self, inputs):\n        return inputs\n")
-    x = {"name": "x", "datatype": "FP32", "shape": [-1], "parameters": {"content_type": "np", "nothing": None}}
+    said = {"content_type": "np", "mask": 2**63, "nothing": None, "huge": 2**64, "list": []}
+    x = {"name": "x", "datatype": "FP32", "shape": [-1], "parameters": said}
     settings = {"implementation": "models.Model", "inputs": [x], "outputs": [{**x, "parameters": None}]}
     (tmp_path / "m" / FILE).write_text(json.dumps({**settings, "parameters": {"content_type": "pd"}}))
 
@@ -67,6 +68,6 @@ def test_the_metadata_tells_what_is_declared(tmp_path):
             await engine.close()
 
     told = asyncio.run(scenario())
-    assert parameters_of(told.inputs[0].parameters) == {"content_type": "np"}
+    assert parameters_of(told.inputs[0].parameters) == {"content_type": "np", "mask": 2**63}
     assert parameters_of(told.outputs[0].parameters) == {}
     assert parameters_of(told.parameters) == {"content_type": "pd"}

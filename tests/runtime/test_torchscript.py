@@ -256,6 +256,15 @@ def test_each_model_runs_with_the_threads_it_asks_for(tmp_path):
             assert elsewhere.submit(threads_after, model).result() == threads
 
 
+def test_what_other_code_sets_does_not_last(tmp_path):
+    model = loaded(tmp_path, Mlp())
+    x = {"x": np.zeros((1, 4), np.float32)}
+    model.run(x)
+    torch.set_num_threads(2)
+    model.run(x)
+    assert torch.get_num_threads() == 1
+
+
 def test_a_model_with_more_threads_does_not_change_another_threads_number(tmp_path):
     """A thread that never asked PyTorch for its number would take over the last one set anywhere."""
     one, two = loaded(tmp_path, Mlp()), loaded(tmp_path, Mlp(), parameters={"extra": {"threads": "2"}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
 from textwrap import dedent
@@ -10,7 +11,8 @@ import grpc
 import numpy as np
 import pytest
 
-from protos.errors import Code
+from protos.errors import Code, Internal, InvalidArgument, ResourceExhausted
+from protos.grpc import Rpc
 from protos.messages import ModelInferRequest
 from protos.tensors import add_inputs
 from protos.v2 import SERVICE
@@ -75,6 +77,13 @@ SUMS = """
 """
 
 
+def raising(error):
+    def fail():
+        raise error
+
+    return fail
+
+
 def asked(*values):
     for value in values:
         request = ModelInferRequest(model_name="sums")
@@ -122,5 +131,48 @@ def test_a_stream_is_a_span_until_it_ends(tmp_path, monkeypatch):
         "stream.answers": 2,
     }
     assert said(bad.attributes)["stream.answers"] == 1
-    assert "overdrawn" in bad.status.message
+    assert bad.status.message == "ValueError"
     assert not good.status.message
+
+
+def ended(failing):
+    """The span of a call which does that."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from runtime.tracing import traced
+
+    kept, tracing = InMemorySpanExporter(), TracerProvider()
+    tracing.add_span_processor(SimpleSpanProcessor(kept))
+
+    async def infer(_body, _rpc):
+        failing()
+
+    async def scenario():
+        await asyncio.gather(traced(infer, tracing)(next(asked(1.0)), Rpc([])), return_exceptions=True)
+
+    asyncio.run(scenario())
+    (span,) = kept.get_finished_spans()
+    return span.attributes["rpc.grpc.status_code"], span.status.status_code.name, span.status.description
+
+
+def of_a_model():
+    try:
+        raise ValueError("balance 987654.25 of account 4711")
+    except ValueError as error:
+        raise Internal(f"model 'm' failed: {error}") from error
+
+
+@pytest.mark.parametrize(
+    ("failing", "told"),
+    [
+        (raising(InvalidArgument("input 'x' is missing")), (Code.INVALID_ARGUMENT, "UNSET", None)),
+        (raising(asyncio.CancelledError()), (Code.CANCELLED, "UNSET", None)),
+        (raising(ResourceExhausted("4 wait")), (Code.RESOURCE_EXHAUSTED, "ERROR", "ResourceExhausted")),
+        (raising(KeyError("account 4711")), (Code.INTERNAL, "ERROR", "KeyError")),
+        (of_a_model, (Code.INTERNAL, "ERROR", "ValueError")),
+    ],
+)
+def test_a_failure_is_told_by_its_kind_and_a_clients_is_none(failing, told):
+    assert ended(failing) == told

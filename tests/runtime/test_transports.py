@@ -8,8 +8,10 @@ import json
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import ClientDisconnect, Request
 
 from protos.errors import NotFound
+from protos.framing import Disconnected
 from protos.grpc import Rpc
 from protos.messages import ModelInferRequest
 from protos.openapi import document
@@ -110,6 +112,41 @@ def test_a_request_is_counted_by_its_route_and_status(registry, transports):
     assert counted(registry, "rest_server_requests_in_progress", method="POST", app_name="mlserver") == 0
     told = generate_latest(registry).decode()
     assert not any(word in told for word in ("nobody", "secret", "health"))
+
+
+@pytest.mark.parametrize("leaving", [asyncio.CancelledError, ClientDisconnect])
+def test_a_request_whose_client_left_is_no_failure_of_the_server(registry, transports, leaving):
+    class Left(Echo):
+        async def infer(self, body, rpc):
+            raise leaving
+
+    infer = transports.rest(v2_routes(Left()))[0].endpoint
+
+    async def scenario():
+        async def receive():
+            return {"type": "http.request", "body": json.dumps({"inputs": [tensor()]}).encode()}
+
+        scope = {"type": "http", "method": "POST", "headers": [], "path_params": {"model": "echo"}}
+        with pytest.raises(leaving):
+            await infer(Request(scope, receive))
+
+    asyncio.run(scenario())
+    assert counted(registry, "rest_server_requests_total", **POST, status_code="499") == 1
+
+
+def test_a_stream_whose_client_left_is_cancelled(registry, transports):
+    stream = transports.grpc(v2_methods(Echo()))[SERVICE + "ModelStreamInfer"]
+
+    async def bodies():
+        yield asked()
+        raise Disconnected
+
+    async def scenario():
+        with pytest.raises(Disconnected):
+            [each async for each in stream.handler(bodies(), Rpc([]))]
+
+    asyncio.run(scenario())
+    assert counted(registry, "grpc_server_handled_total", **STREAM, grpc_code="CANCELLED") == 1
 
 
 def test_what_is_counted_twice_over_adds_up(registry, transports):

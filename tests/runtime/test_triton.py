@@ -117,14 +117,16 @@ def test_a_configuration_overrides_the_settings_until_the_next_load(tmp_path):
 
 def test_a_configuration_can_be_sent_back_as_it_was_told(tmp_path):
     """Then nothing changes."""
-    put(tmp_path, "m", **FAKE, parameters={"extra": {"threads": 2, "max_batch_size": 8}})
+    x = {**tensor("x", "FP64", -1, 2), "parameters": {"content_type": "np"}}
+    put(tmp_path, "m", **{**FAKE, "inputs": [x]}, parameters={"extra": {"threads": 2, "max_batch_size": 8}})
     put(tmp_path, "alone", **FAKE, max_batch_size=1)
 
     async def scenario(service):
         for name in ("m", "alone"):
             told = await service.model_config(name, "")
-            before = service._engine.served(name, "").settings
+            before, metadata = service._engine.served(name, "").settings, service._engine.metadata(name, "")
             await service.load_as(name, json.dumps(as_dict(told)))
+            assert service._engine.metadata(name, "") == metadata
             assert await service.model_config(name, "") == told
             after = service._engine.served(name, "").settings
             assert (after.max_batch_size, after.options.threads) == (before.max_batch_size, before.options.threads)
@@ -172,6 +174,10 @@ def test_no_batches_are_an_override_too(tmp_path):
     assert (config.max_batch_size, list(config.input[0].dims)) == (0, [-1, 2])
 
 
+X = '{"name": "x", "data_type": "TYPE_FP64", "dims": [2]}'
+Z = '{"name": "z", "data_type": "TYPE_FP64", "dims": [2, -7]}'
+
+
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
@@ -185,6 +191,8 @@ def test_no_batches_are_an_override_too(tmp_path):
         ('{"parameters": {"max_queu": {"string_value": "7"}}}', "config: Object contains unknown field `max_queu`"),
         ('{"parameters": {"max_queue": {"string_value": "few"}}}', "config: Expected `int`, got `str`"),
         ('{"input": [{"name": "x", "dims": [2]}]}', "config: 'x' has no data_type"),
+        (f'{{"input": [{X}, {Z}]}}', r"config: input\[1\].dims: \[2, -7\]: a size is 0 or more, or -1 for any"),
+        (f'{{"output": [{X}, {X}]}}', r"config: output\[1\].name: 'x' is declared twice"),
     ],
 )
 def test_a_configuration_that_is_not_understood_is_refused(tmp_path, config, sentence):

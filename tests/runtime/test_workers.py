@@ -13,6 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -115,6 +116,9 @@ def test_a_model_is_loaded_and_unloaded_everywhere_before_that_is_acknowledged(s
 def test_the_successor_of_one_that_died_knows_what_was_loaded_and_counters_never_fall(server, models):
     put(models, "late", Times(5), **TIMES)
     put(models, "gone", Times(6), **TIMES)
+    put(models, "part", Times(8), **TIMES)
+    made: dict[str, Any] = {"implementation": "runtime.Chain", "parameters": {"extra": {"steps": ["part"]}}}
+    put(models, "whole", inputs=None, outputs=None, **made)
     with httpx.Client(base_url=f"http://{server.address}", timeout=60) as client:
         for name in ("late", "gone"):
             client.post(f"/v2/repository/models/{name}/load").raise_for_status()
@@ -123,6 +127,8 @@ def test_the_successor_of_one_that_died_knows_what_was_loaded_and_counters_never
         client.post("/v2/repository/models/gone/unload").raise_for_status()
         client.post("/v2/repository/models/slow/unload").raise_for_status()
         client.post("/v2/repository/models/slow/load").raise_for_status()
+        for name, change in (("whole", "load"), ("part", "unload"), ("whole", "load")):
+            client.post(f"/v2/repository/models/{name}/{change}").raise_for_status()
     put(models, "gone", Times(7), **TIMES)  # which nobody asked for
     assert answers(server, "late") == {5: CONNECTIONS}
     assert metric(server, "model_infer_request_success_total", model="late") == CONNECTIONS
@@ -134,6 +140,7 @@ def test_the_successor_of_one_that_died_knows_what_was_loaded_and_counters_never
     assert answers(server, "late") == {5: CONNECTIONS}
     assert metric(server, "model_infer_request_success_total", model="late") == 2 * CONNECTIONS
     assert answers(server, "gone") == {grpc.StatusCode.NOT_FOUND: CONNECTIONS}
+    assert answers(server, "whole") == answers(server, "part") == {8: CONNECTIONS}
     assert server.complained.count("another takes its place") == WORKERS
 
 

@@ -10,7 +10,7 @@ from fastapi import HTTPException, Request
 from fastapi.responses import StreamingResponse
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
-from mlserver.errors import InferenceError, ModelParametersMissing
+from mlserver.errors import InferenceError, MLServerError, ModelParametersMissing
 from mlserver.handlers import custom_handler
 from mlserver.types import InferenceRequest, InferenceResponse, Parameters, ResponseOutput
 
@@ -33,6 +33,12 @@ class Tells(_Hosted):
                 raise ModelParametersMissing(self.name)
             case "worst":
                 raise KeyError(first.name)
+            case "forbidden":
+                raise HTTPException(403, "not yours")
+            case "teapot":
+                raise MLServerError("a teapot", 418)
+            case "missing":
+                return self.answer([ResponseOutput(name="y", datatype="BYTES", shape=[2], data=["a", None])])
             case "letters":
                 text = b'{"a": 1}'
                 return self.answer([ResponseOutput(name="y", datatype="BYTES", shape=[len(text)], data=[text])])
