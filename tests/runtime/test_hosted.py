@@ -36,7 +36,7 @@ from runtime.formats import load
 from runtime.metrics import Metrics
 from runtime.repository import Repository
 from runtime.settings import FILE
-from tests.process import until, ROOT
+from tests.process import ROOT, until
 
 pytest.importorskip("mlserver", reason="the extra mlserver is not installed; it ends at Python 3.12")
 
