@@ -12,5 +12,5 @@ from runtime import process
 
 if __name__ == "__main__":
     process.STOP_SECONDS, process.CLOSE_SECONDS = 1.0, 0.5
-    server.DRAIN_SECONDS, server.CLOSE_SECONDS = 0.5, 0.5
+    server.DRAIN_SECONDS = server.CLOSE_SECONDS = 0.5  # type: ignore[attr-defined]  # the first comes from elsewhere
     leave({"router": router, "runtime": runtime}[sys.argv[1]].main(sys.argv[2:]))

@@ -31,6 +31,9 @@ def test_all_requests_of_a_turn_are_read_before_the_first_is_worked_on():
         done.append("work")
         done.extend([(await receive())["body"] for _ in range(3)])
 
+    async def send(_event):
+        raise AssertionError("nothing is sent")
+
     def request(*bodies):
         events = iter(bodies)
 
@@ -41,7 +44,7 @@ def test_all_requests_of_a_turn_are_read_before_the_first_is_worked_on():
             done.append("read")
             return event(next(events))
 
-        return read_ahead(app)({"type": "http"}, receive, None)
+        return read_ahead(app)({"type": "http"}, receive, send)
 
     async def turn():
         await asyncio.gather(*[request(1, 2, 3) for _ in range(2)])
@@ -51,11 +54,16 @@ def test_all_requests_of_a_turn_are_read_before_the_first_is_worked_on():
 
 
 def test_what_is_no_request_is_handed_on_as_it_is():
-    def receive():
+    given: list[object] = []
+
+    async def app(*asked):
+        given.extend(asked)
+
+    async def receive():
         raise AssertionError("nobody asked")
 
-    assert read_ahead(lambda scope, receive, send: (scope, receive, send))({"type": "lifespan"}, receive, 1) == (
-        {"type": "lifespan"},
-        receive,
-        1,
-    )
+    async def send(_event):
+        raise AssertionError("nothing is sent")
+
+    asyncio.run(read_ahead(app)({"type": "lifespan"}, receive, send))  # type: ignore[arg-type]  # a coroutine it is
+    assert given == [{"type": "lifespan"}, receive, send]

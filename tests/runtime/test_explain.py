@@ -707,8 +707,9 @@ def test_the_thread_ends_with_the_last_model_that_is_explained():
 
     async def scenario(model, explainer):
         explainer.go.set()
-        other = Explained(Plain(), Held(), Settings, ModelMetrics())
-        other._explainer.go.set()
+        another = Held()
+        another.go.set()
+        other = Explained(Plain(), another, Settings, ModelMetrics())  # type: ignore[arg-type]
         for each in (model, other):
             await each.run(ARRAYS, QUESTION, None)
         (thread,) = alive()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from runtime.prepare import prepare
 from runtime.repository import Repository
 from tests.runtime.models import load_from, put, tensor
 
-ROWS = {"inputs": [tensor("x", "FP32", -1, 1)], "outputs": [tensor("y", "FP32", -1, 1)]}
+ROWS: dict[str, Any] = {"inputs": [tensor("x", "FP32", -1, 1)], "outputs": [tensor("y", "FP32", -1, 1)]}
 X = {"x": np.ones((1, 1), np.float32)}
 
 KEEPS = """
@@ -57,10 +58,11 @@ def test_what_a_thread_keeps_is_there_whoever_calls(tmp_path):
     folder = put(tmp_path, "keeps", implementation="models.Model", **ROWS)
     (folder / "models.py").write_text(KEEPS)
     (found,) = Repository(tmp_path).find("keeps")
-    prepared = prepare(load, found.settings, found.folder)
+    assert (settings := found.settings)
+    prepared = prepare(load, settings, found.folder)
 
     async def scenario():
-        to = Batched(prepared.model, found.settings, ModelMetrics(), prepared.times)
+        to = Batched(prepared.model, settings, ModelMetrics(), prepared.times)
         answers = await asyncio.gather(*(to.run(X) for _ in range(3)))
         assert [answer["y"].item() for answer in answers] == [2, 2, 2]
         await to.close()

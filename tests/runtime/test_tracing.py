@@ -154,6 +154,7 @@ def ended(failing):
 
     asyncio.run(scenario())
     (span,) = kept.get_finished_spans()
+    assert span.attributes
     return span.attributes["rpc.grpc.status_code"], span.status.status_code.name, span.status.description
 
 

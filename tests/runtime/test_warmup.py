@@ -206,6 +206,7 @@ def prepared(root, sample=None, extra=None):
             y = Ragged()(*map(torch.from_numpy, GOOD.values())).numpy()
         Sample(sample, {"y": y}).write(folder / "warm-up.npz")
     (found,) = Repository(root).find("m")
+    assert found.settings, found.reason
     return prepare(load, found.settings, found.folder)
 
 
