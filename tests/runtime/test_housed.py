@@ -58,7 +58,8 @@ def test_what_a_thread_keeps_is_there_whoever_calls(tmp_path):
     folder = put(tmp_path, "keeps", implementation="models.Model", **ROWS)
     (folder / "models.py").write_text(KEEPS)
     (found,) = Repository(tmp_path).find("keeps")
-    assert (settings := found.settings)
+    settings = found.settings
+    assert settings, found.reason
     prepared = prepare(load, settings, found.folder)
 
     async def scenario():
