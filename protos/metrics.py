@@ -5,12 +5,13 @@ prometheus_client's own take a lock and some 200 Python instructions for each va
 
 from __future__ import annotations
 
+import asyncio
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -94,3 +95,25 @@ class Counts(Collector):
         for values, count in self._known.items():
             family.add_metric(values, count.value)
         yield family
+
+
+class _Collected(Collector):
+    """Families as they were a moment ago."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+async def text_of(counted: Collector, encode: Callable[[Collector], bytes] = generate_latest) -> bytes:
+    """What is counted, in Prometheus' words.
+
+    Two hundred models are a megabyte of them, a tenth of a second of work: requests are answered meanwhile.
+    """
+    families = []
+    for family in counted.collect():
+        families.append(family)
+        await asyncio.sleep(0)
+    return await asyncio.to_thread(encode, _Collected(families))

@@ -20,12 +20,12 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
 from prometheus_client.registry import Collector
 
 from protos.ending import Limit
 from protos.grpc import GrpcApp
+from protos.metrics import text_of
 from protos.openapi import docs_routes
 from protos.rest import rest_app, v2_routes
 from protos.serve import DRAIN_SECONDS, Certificate, Listener, one_port, serve
@@ -270,7 +270,7 @@ class Router:
         return self._metrics.seconds if self._crew is None else await self._crew.scrape()
 
     async def _scrape(self) -> bytes:
-        return generate_latest(self._registry) if self._crew is None else (await self._crew.scrape()).text()
+        return await text_of(self._registry if self._crew is None else await self._crew.scrape())
 
     async def _readiness(self) -> Readiness:
         routes = self._routes.current

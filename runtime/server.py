@@ -23,6 +23,7 @@ from protos.messages import (
     RepositoryIndexResponse,
     ServerMetadataResponse,
 )
+from protos.metrics import text_of
 from protos.openapi import docs_routes
 from protos.rest import rest_app, v2_routes
 from protos.serve import Asgi, one_port
@@ -73,7 +74,7 @@ class RuntimeService:
         return self._engine.metadata(name, version)
 
     def admit(self, name: str, version: str) -> None:
-        """Raises what `infer` would for a model that is not there or whose queue is full, before a request is read."""
+        """Raises what `infer` would for a model that is not there or whose queue is full, before a request is parsed."""
         self._engine.admit(name, version)
 
     async def infer(self, body: bytes, rpc: Rpc) -> bytes:
@@ -175,7 +176,7 @@ def metrics_route(
         """What is counted, for Prometheus."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         told = registry if gather is None else await gather()
-        return Response(encode(told), headers={"content-type": content_type})
+        return Response(await text_of(told, encode), headers={"content-type": content_type})
 
     return Route(path, metrics)
 

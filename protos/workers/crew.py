@@ -14,9 +14,10 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from protos.errors import CallError, FailedPrecondition, Internal, InvalidArgument, NotFound, Unimplemented
+from protos.metrics import text_of
 from protos.workers.line import Headcount, Line, Order, Outcome, Outcomes, Post, Up
 from protos.workers.scrapes import Scraped
 
@@ -121,7 +122,7 @@ class Crew:
     async def _outcome(self, order: Order) -> Outcome:
         try:
             if order.what == "scrape":
-                return Outcome(order.id, generate_latest(self._registry))
+                return Outcome(order.id, await text_of(self._registry))
             return Outcome(order.id, await self._do(order.what, *order.words))
         except CallError as error:
             return Outcome(order.id, code=error.code, message=error.message)
