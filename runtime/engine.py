@@ -66,7 +66,7 @@ class Engine:
         return await self._asked(request.model_name, request.model_version).infer(request, deadline, rpc)
 
     def admit(self, name: str, version: str) -> None:
-        """Raises what `infer` would for a model that is not there or whose queue is full, before a request is parsed."""
+        """Raises what `infer` would for a model that is not there or whose queue is full; before parsing a request."""
         self._asked(name, version).admit()
 
     def served(self, name: str, version: str) -> Served:

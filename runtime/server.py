@@ -74,7 +74,7 @@ class RuntimeService:
         return self._engine.metadata(name, version)
 
     def admit(self, name: str, version: str) -> None:
-        """Raises what `infer` would for a model that is not there or whose queue is full, before a request is parsed."""
+        """Raises what `infer` would for a model that is not there or whose queue is full; before parsing a request."""
         self._engine.admit(name, version)
 
     async def infer(self, body: bytes, rpc: Rpc) -> bytes:
