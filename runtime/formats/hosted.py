@@ -85,8 +85,8 @@ class Hosted:
         self._closing = asyncio.Event()
 
     def admit(self) -> None:
-        # One of them has its turn; and those whose callers have left stand in the model's loop until theirs.
-        waiting = max(len(self._calls) - 1, self._submitted - self._begun)
+        # Those whose callers have left stand in the model's loop until their turn. One of them has its turn, or is next.
+        waiting = max(len(self._calls), self._submitted - self._begun) - 1
         if waiting >= self._most:
             raise ResourceExhausted(
                 f"{waiting} calls already wait for model {self._name!r}, as many as may; try again later"

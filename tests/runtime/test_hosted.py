@@ -622,7 +622,7 @@ def test_a_full_queue_refuses(blocked):
 
 def test_calls_whose_callers_left_stand_in_the_queue_until_their_turn(blocked):
     async def scenario(engine, first, _folder):
-        for _ in range(2):
+        for _ in range(3):
             left = asyncio.create_task(engine.infer(request()))
             await asyncio.sleep(0)
             left.cancel()
