@@ -85,7 +85,7 @@ class Hosted:
         self._closing = asyncio.Event()
 
     def admit(self) -> None:
-        # Those whose callers have left stand in the model's loop until their turn. One of them has its turn, or is next.
+        # Whose caller has left stands in the model's loop until its turn. One of them has its turn, or is next.
         waiting = max(len(self._calls), self._submitted - self._begun) - 1
         if waiting >= self._most:
             raise ResourceExhausted(
