@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-MOMENT = 0.5  # seconds; enough for a thread that has nothing to do
+MOMENT = 1.0  # seconds; enough for Python to end where no thread has anything to do
 
 _log = logging.getLogger(__name__)
 
@@ -17,9 +17,9 @@ _log = logging.getLogger(__name__)
 class Limit:
     """Ends the process where stopping takes so many seconds, and names in the log what is `unfinished` then."""
 
-    def __init__(self, seconds: float, unfinished: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.unfinished: Callable[[], Iterable[str]] = list
         self._seconds = seconds
-        self._unfinished = unfinished
         # A thread, as the code that takes so long may hold the event loop.
         self._timer = threading.Timer(seconds, self._give_up)
         self._timer.daemon = True
@@ -33,23 +33,28 @@ class Limit:
         self._timer.cancel()
 
     def _give_up(self) -> None:
-        given_up = ", ".join(map(repr, self._unfinished())) or "what is left"
+        given_up = ", ".join(map(repr, self.unfinished())) or "what is left"
         _log.error("stopping took %.0f s; given up: %s", self._seconds, given_up)
         _end(1)
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process, though a user's code hold a thread that Python would wait for: that in which it loads."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join(MOMENT)
-            if thread.is_alive():
-                _log.warning("a model that was loading is given up")
-                _end(status)
+    """Ends the process, though a user's code hold a thread that Python would wait for, as that in which it loads."""
+    # Python also waits for the threads of pools, which nobody can tell from those that end by themselves.
+    timer = threading.Timer(MOMENT, _give_up, [status])
+    timer.daemon = True
+    timer.start()
     sys.exit(status)
 
 
+def _give_up(status: int) -> NoReturn:
+    _log.warning("what a model's code still does is given up")
+    _end(status)
+
+
 def _end(status: int) -> NoReturn:
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(status)
+    try:
+        logging.shutdown()
+        sys.stdout.flush()
+    finally:  # though nobody reads that any more
+        os._exit(status)

@@ -5,6 +5,7 @@ Everything inside raises these; only an edge (grpc.py, rest.py) turns one into a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import ClassVar
 
@@ -72,11 +73,12 @@ class CallError(Exception):
     code: ClassVar[Code] = Code.INTERNAL
     fault: ClassVar[Fault] = Fault.SERVER
     retry: ClassVar[bool] = False
+    headers: Sequence[tuple[bytes, bytes]] = ()  # of the answer over HTTP, their names in lower case
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         """`retry_after`: in how many seconds the same may succeed, where that is known."""
-        super().__init__(message)
-        self.message = message
+        self.message = message.encode(errors="replace").decode()  # a lone surrogate could not be sent
+        super().__init__(self.message)
         self.retry_after = retry_after
 
     @property
@@ -156,6 +158,25 @@ class Unimplemented(CallError):
 
 class Internal(CallError):
     """Our own failure."""
+
+
+KINDS: Mapping[int, type[CallError]] = {
+    kind.code: kind
+    for kind in (
+        InvalidArgument,
+        NotFound,
+        AlreadyExists,
+        PermissionDenied,
+        Unauthenticated,
+        FailedPrecondition,
+        ResourceExhausted,
+        DeadlineExceeded,
+        Unavailable,
+        Unimplemented,
+        Internal,
+    )
+}
+"""By their codes, for an error that comes from elsewhere."""
 
 
 class UpstreamError(CallError):

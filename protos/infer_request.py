@@ -13,8 +13,11 @@ from protos.messages import ModelInferRequest, parse
 LEAST = 64 * 1024
 """Bytes of a request; a smaller one is copied sooner than taken apart."""
 
+_MOST = 1000  # fields; more, each a step of Python's, would take longer than all that protobuf does
+
 _DELIMITED = 2  # how protobuf writes every field of a request: with its length
 _WIRE = 0x87  # of a tag: how it is written, and whether the tag has a second byte
+_MORE = 0x80  # of a varint's byte: another follows
 _BUFFER = ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | _DELIMITED
 
 
@@ -48,7 +51,9 @@ def _apart(body: bytes) -> tuple[bytes, list[memoryview]] | None:
     others: list[memoryview] = []
     buffers: list[memoryview] = []
     at = 0
-    while at < len(body):
+    for _ in range(_MOST):
+        if at == len(body):
+            return b"".join(others), buffers
         field = at
         length, at = _length(body, field + 1)
         if body[field] & _WIRE != _DELIMITED or at + length > len(body):
@@ -58,15 +63,15 @@ def _apart(body: bytes) -> tuple[bytes, list[memoryview]] | None:
             buffers.append(whole[at - length : at])
         else:
             others.append(whole[field:at])
-    return b"".join(others), buffers
+    return None
 
 
 def _length(body: bytes, at: int) -> tuple[int, int]:
     """The varint at a place, and the place behind it; more than `body` has left where it is none of a length."""
     length = 0
     for shift, byte in zip(range(0, 35, 7), body[at : at + 5], strict=False):
-        length |= (byte & 0x7F) << shift
+        length |= (byte & ~_MORE) << shift
         at += 1
-        if byte < 0x80:  # noqa: PLR2004
+        if not byte & _MORE:
             return length, at
     return len(body), at

@@ -6,15 +6,20 @@ prometheus_client's own take a lock and some 200 Python instructions for each va
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+_log = logging.getLogger(__name__)
+_left_out: set[str] = set()
 
 
 class Histogram:
@@ -108,7 +113,7 @@ class _Collected(Collector):
 
 
 async def text_of(counted: Collector, encode: Callable[[Collector], bytes] = generate_latest) -> bytes:
-    """What is counted, in Prometheus' words.
+    """What is counted, in Prometheus' words; what cannot be said in them is left out.
 
     Two hundred models are a megabyte of them, a tenth of a second of work: requests are answered meanwhile.
     """
@@ -116,4 +121,27 @@ async def text_of(counted: Collector, encode: Callable[[Collector], bytes] = gen
     for family in counted.collect():
         families.append(family)
         await asyncio.sleep(0)
-    return await asyncio.to_thread(encode, _Collected(families))
+    return await asyncio.to_thread(_written, families, encode)
+
+
+def leave_out(name: str, error: Exception) -> None:
+    """Says in the log that a metric is left out of what is told, and why; once in the life of the process."""
+    if name not in _left_out:
+        _left_out.add(name)
+        _log.warning("metric %r is left out of what is told, as that failed", name, exc_info=error)
+
+
+def _written(families: Sequence[Metric], encode: Callable[[Collector], bytes]) -> bytes:
+    with suppress(Exception):  # a metric of a user's may hold anything, and shall not hide the others
+        return encode(_Collected(families))
+    return encode(_Collected(family for family in families if _is_writable(family, encode)))
+
+
+def _is_writable(family: Metric, encode: Callable[[Collector], bytes]) -> bool:
+    try:
+        encode(_Collected([family]))
+    except Exception as error:  # noqa: BLE001 - see above
+        error.args = error.args[:1]  # to which prometheus_client adds the metric with all its samples
+        leave_out(family.name, error)
+        return False
+    return True

@@ -197,6 +197,8 @@ def refusal(error: CallError) -> Response:
         response.headers["www-authenticate"] = "Bearer"
     if error.retry_after is not None:
         response.headers["retry-after"] = str(math.ceil(error.retry_after))
+    for name, value in error.headers:
+        response.headers[name.decode()] = value.decode()
     return response
 
 

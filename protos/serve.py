@@ -15,6 +15,8 @@ from typing import Any
 
 from h2corn import Config, Server
 
+from protos.background import Background
+from protos.forks import keep
 from protos.grpc import GrpcApp
 from protos.threads import order_http_threads
 
@@ -138,10 +140,14 @@ async def serve(
         with suppress(TimeoutError):
             await asyncio.wait_for(at_once.wait(), linger_seconds)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    hears: list[signal.Signals] = [signal.SIGTERM, signal.SIGINT]
+    for number in hears:
         loop.add_signal_handler(number, told, number)
     if reload is not None:
-        loop.add_signal_handler(signal.SIGHUP, _Background(reload))
+        hears.append(signal.SIGHUP)
+        background = Background()
+        loop.add_signal_handler(signal.SIGHUP, lambda: background.start(reload()))
+    keep(hears)
 
     work: list[asyncio.Task[Any]] = [asyncio.create_task(left())]
     try:
@@ -272,16 +278,3 @@ def _socket_of(listener: Listener) -> socket.socket | None:
         )
     except OSError as error:
         raise OSError(error.errno, error.strerror, bind) from error
-
-
-class _Background:
-    """Starts a coroutine whenever it is called, and keeps its task alive until it is done."""
-
-    def __init__(self, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._action = action
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def __call__(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._action())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

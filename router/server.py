@@ -122,8 +122,7 @@ class Router:
             refreshed=[lookups.refresh],
         )
         self._models = models = Models(Path(config.models), self._registry) if config.models else None
-        stop_seconds = config.linger_seconds + DRAIN_SECONDS + CLOSE_SECONDS
-        self.limit = Limit(stop_seconds, models.unfinished if models else list)
+        self.limit = Limit(config.linger_seconds + DRAIN_SECONDS + CLOSE_SECONDS)
         self._connections = Connections(models, left_out=lambda target: metrics.left_out.labels(target).inc())
         new_id = DecisionIds(time.time, os.urandom(6))
         builder = Builder(path, routes, learner, self._connections, metrics, lookups, new_id)
@@ -240,6 +239,7 @@ class Router:
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.shutdown)
         if self._models is not None:
+            self.limit.unfinished = self._models.unfinished
             await self._models.close()
 
     def _open_store(self) -> Store:

@@ -71,7 +71,8 @@ async def serve_models(
     def listening(addresses: list[str]) -> None:
         tasks.append(asyncio.create_task(report(addresses)))
 
-    limit = Limit(STOP_SECONDS, engine.unfinished)
+    limit = Limit(STOP_SECONDS)
+    limit.unfinished = engine.unfinished
 
     def stopping() -> None:
         service.stop()

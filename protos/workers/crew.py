@@ -11,12 +11,13 @@ import itertools
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from protos.errors import CallError, FailedPrecondition, Internal, InvalidArgument, NotFound, Unimplemented
+from protos.background import Background
+from protos.errors import KINDS, CallError, Internal
 from protos.metrics import text_of
 from protos.workers.line import Headcount, Line, Order, Outcome, Outcomes, Post, Up
 from protos.workers.scrapes import Scraped
@@ -24,9 +25,6 @@ from protos.workers.scrapes import Scraped
 Do = Callable[..., Awaitable[bytes]]
 """Does what is ordered, named by its first argument, with the words that follow. May raise a CallError."""
 
-_ERRORS: dict[int, type[CallError]] = {
-    error.code: error for error in (FailedPrecondition, InvalidArgument, NotFound, Unimplemented)
-}
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +39,7 @@ class Crew:
         self._line = line
         self._ids = itertools.count()
         self._asked: dict[int, asyncio.Future[list[Outcome]]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = Background()
 
     @classmethod
     async def over(cls, descriptor: int) -> Crew:
@@ -60,8 +58,8 @@ class Crew:
     def join(self, do: Do, registry: CollectorRegistry) -> asyncio.Future[Any]:
         """Does from now on what is ordered, and says what is in `registry`. Done once what was ordered before is."""
         self._do, self._registry = do, registry
-        self._caught_up = self._background(self._catch_up())
-        self._background(self._hear())
+        self._caught_up = self._background.start(self._catch_up())
+        self._background.start(self._hear())
         return self._caught_up
 
     def serves(self, news: bytes = b"") -> None:
@@ -83,7 +81,7 @@ class Crew:
         outcomes = await self.outcomes(what, *words)
         for outcome in outcomes:
             if outcome.code:
-                raise _ERRORS.get(outcome.code, Internal)(outcome.message)
+                raise KINDS.get(outcome.code, Internal)(outcome.message)
         return [outcome.value for outcome in outcomes]
 
     async def scrape(self) -> Scraped:
@@ -99,7 +97,7 @@ class Crew:
         while (message := await self._line.receive()) is not None:
             match message:
                 case Order() as order:
-                    self._background(self._report_on(order))
+                    self._background.start(self._report_on(order))
                 case Outcomes(id, each) if (asked := self._asked.get(id)) and not asked.done():
                     asked.set_result(each)
                 case Headcount(up, of):
@@ -129,9 +127,3 @@ class Crew:
         except Exception:  # noqa: BLE001 - one worker's failure is an answer too
             _log.exception("to %s failed", order.what)
             return Outcome(order.id, code=Internal.code, message="internal error; the server's log has the traceback")
-
-    def _background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

@@ -7,12 +7,15 @@ which the program says that the greatest counts: where every process says the sa
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+
+from protos.metrics import leave_out
 
 PROCESS = frozenset({"process_max_fds", "process_start_time_seconds", "python_info"})
 """The gauges of every Python process of which the greatest counts."""
@@ -39,8 +42,8 @@ class Scraped(Collector):
         return scraped
 
     def add(self, text: bytes) -> None:
-        """Adds what one process says."""
-        for family in text_string_to_metric_families(text.decode()):
+        """Adds what one process says, but metrics that cannot be read."""
+        for family in _families(text.decode()):
             self._families.setdefault(family.name, family)
             values = self._values.setdefault(family.name, {})
             together = self._rule(family.name)
@@ -75,3 +78,15 @@ class Scraped(Collector):
         if name.endswith("_created"):  # when counting began
             return min
         return max if name in self._greatest else operator.add
+
+
+def _families(text: str) -> list[Metric]:
+    """What can be read of a text that `generate_latest` wrote."""
+    try:
+        return list(text_string_to_metric_families(text))
+    except ValueError as error:
+        _, first, *others = re.split(r"^(?=# HELP )", text, flags=re.MULTILINE)
+        if others:
+            return [family for each in (first, *others) for family in _families(each)]
+        leave_out(text.split(maxsplit=3)[2], error)
+        return []

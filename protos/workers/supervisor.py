@@ -11,12 +11,12 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
 
 import msgspec
 
+from protos.background import Background
 from protos.serve import DRAIN_SECONDS
 from protos.workers.line import Headcount, Line, Order, Outcome, Outcomes, Post, Up
 from protos.workers.scrapes import Scraped
@@ -25,7 +25,7 @@ from protos.workers.sockets import address_of, anchored, beside
 GRACE = 5.0  # seconds beyond those that a worker may take, after which it is killed
 SHORT_LIFE = 10.0  # seconds; a worker that lived less has a successor only after a pause
 LONGEST_PAUSE = 30.0
-SCRAPE_SECONDS = 2.0  # who has not said by then what it counted, counts as it last did
+ANSWER_SECONDS = 2.0  # to what only asks; who has not said by then what it counted, counts as it last did
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class Supervisor:
         self._replaced = asyncio.Lock()  # one at a time
         self._greatest = greatest
         self.shared: Sequence[int] = ()  # descriptors that all workers inherit
+        self.asking: Collection[str] = ()  # orders that only ask: whom a model's code holds up is not waited for
         self.stop_seconds = DRAIN_SECONDS  # that they may take from the signal to their end
         self._workers: set[_Worker] = set()
         self._all_up = False
@@ -97,7 +98,7 @@ class Supervisor:
         self._gone = Scraped(greatest)
         self._stop = asyncio.Event()
         self._failed = False
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = Background()
 
     async def run(self) -> bool:
         """Serves until SIGTERM or SIGINT, then drains all workers. False if they could not even start.
@@ -121,9 +122,13 @@ class Supervisor:
         return not self._failed
 
     async def ask(self, what: str, *words: str) -> list[Outcome]:
-        """Has all do something; how each of them did, once all have tried."""
+        """Has all do something; how each of them did, once all have tried, or of what only asks, those in time."""
         if what == "scrape":
             return [await self._scrape()]
+        if what in self.asking:
+            question = self._put(what, words)
+            await asyncio.wait([question.done], timeout=ANSWER_SECONDS)
+            return question.outcomes
         if what != self._replacing:
             return await self._put(what, words).done
         async with self._replaced:
@@ -198,7 +203,7 @@ class Supervisor:
         while (message := await worker.line.receive()) is not None:
             match message:
                 case Order():
-                    self._background(self._ask_for(message, worker))
+                    self._background.start(self._ask_for(message, worker))
                 case Outcome():
                     self._answered(message, worker)
                 case Up():
@@ -214,7 +219,7 @@ class Supervisor:
     async def _scrape(self) -> Outcome:
         """What all have counted, those who are gone too."""
         question = self._put("scrape", [])
-        await asyncio.wait([question.done], timeout=SCRAPE_SECONDS)
+        await asyncio.wait([question.done], timeout=ANSWER_SECONDS)
         scraped = Scraped.of(*(each.scraped for each in self._workers), greatest=self._greatest)
         scraped.add_counts(self._gone)
         return Outcome(question.order.id, scraped.text())
@@ -274,8 +279,3 @@ class Supervisor:
         for question in [each for each in self._questions.values() if worker in each.awaited]:
             self._excuse(question, worker)
         self._tell_headcount()
-
-    def _background(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

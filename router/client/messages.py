@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from protos.infer_json import choice_of
 from protos.messages import (
     DecideRequest,
     FeedbackRequest,
@@ -20,8 +21,6 @@ from router.wire import ARM, DECISION, PROPENSITY, UNIT
 
 Parameter: TypeAlias = bool | int | float | str
 """Of a request."""
-
-_CHOICES: Mapping[type, str] = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +64,13 @@ def decide_request(route: str, unit: str, context: Mapping[str, float | str]) ->
 def infer_request(
     route: str, inputs: Mapping[str, NDArray[Any]], unit: str, parameters: Mapping[str, Parameter]
 ) -> ModelInferRequest:
-    """A V2 request with the unit and what contexts read among its parameters."""
+    """A V2 request with the unit and what contexts read among its parameters. Raises TypeError for what is no such."""
     request = ModelInferRequest(model_name=route)
     for name, value in parameters.items():
-        setattr(request.parameters[name], _CHOICES[type(value)], value)
+        choice = choice_of(value)
+        if choice is None:
+            raise TypeError(f"parameter {name!r} is {value!r}; it may be a text, a number of 64 bits, True or False")
+        setattr(request.parameters[name], choice, value)
     if unit:
         request.parameters[UNIT].string_param = unit
     add_inputs(request, inputs, raw=True)

@@ -86,6 +86,13 @@ def test_what_protobuf_refuses_is_refused_and_nothing_else(given_body):
     assert isinstance(mine, str) or mine == theirs
 
 
+def test_one_of_more_fields_than_it_pays_to_look_at_is_left_to_protobuf():
+    for count, viewed in ((999, True), (1001, False)):
+        body = b"\x3a\x00" * count
+        assert isinstance(parse_infer(body), Viewed) is viewed
+        assert outcome(parse_infer, body) == outcome(lambda whole: parse(ModelInferRequest, whole), body)
+
+
 def test_tensors_are_views_of_a_large_request_and_a_small_one_is_left_to_protobuf(monkeypatch):
     monkeypatch.setattr(infer_request, "LEAST", LEAST)
     for size, viewed in ((LEAST // 8, True), (8, False)):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from starlette.routing import Route
 
-from protos.errors import Code, ResourceExhausted, UpstreamError
+from protos.errors import Code, InvalidArgument, ResourceExhausted, UpstreamError
 from protos.messages import ModelInferRequest, ModelInferResponse, RepositoryIndexResponse
 from protos.rest import rest_app, v2_routes
 from protos.tensors import DATATYPES, add_outputs, inputs_of
@@ -561,6 +561,14 @@ def test_an_error_keeps_its_status_and_the_metadata_of_the_call(echo):
     response = infer(echo, tensor())
     assert refusal(response, 429) == "the upstream is full"
     assert response.headers["croupier-arm"] == "champion"
+
+
+def test_words_that_no_text_can_hold_are_told_as_far_as_they_can(echo):
+    async def wrong(_body, _rpc):
+        raise InvalidArgument("a \udc80 b")  # as os.fsdecode reads a name that is no UTF-8
+
+    echo.infer = wrong
+    assert refusal(infer(echo, tensor()), 422) == "a ? b"
 
 
 def test_a_failure_of_ours_is_logged_and_not_shown(echo, caplog):

@@ -180,6 +180,8 @@ async def test_a_worker_that_is_stuck_does_not_keep_the_others_figures():
         await asyncio.sleep(0)
         (outcome,) = await crew.supervisor.ask("scrape")
         assert b"asked_total" in outcome.value
+        crew.supervisor.asking = {"tell"}
+        assert len(await crew.told()) == WORKERS - 1
         assert not stalled.done()
         os.kill(stuck, signal.SIGKILL)
         assert len(await stalled) == WORKERS - 1

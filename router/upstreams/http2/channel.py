@@ -45,7 +45,7 @@ class Http2Channel:
         self._spent = asyncio.Event()
         self._keeping = asyncio.create_task(self._keep_connected())
         self._now = asyncio.get_running_loop().time  # to ask for the loop each time is a system call
-        self._probes: set[asyncio.Task[None]] = set()
+        self._probe: asyncio.Task[None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -163,10 +163,8 @@ class Http2Channel:
             except Lost:
                 pass
 
-        if not self._probes:
-            task = asyncio.create_task(probe())
-            self._probes.add(task)
-            task.add_done_callback(self._probes.discard)
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(probe())
 
 
 def timeout_of(seconds: float) -> str:

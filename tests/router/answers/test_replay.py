@@ -95,9 +95,9 @@ async def lived(folder: Path, store: Store) -> None:
             await fake.load(ROUTES)
             await stack.enter_async_context(learning(fake.learner))
             replicas.append(fake)
-        for start in range(0, len(requests), 100):
+        for start in range(0, len(requests), 200):
             paid: list[FeedbackRequest] = []
-            for i, route in enumerate(requests[start : start + 100], start):
+            for i, route in enumerate(requests[start : start + 200], start):
                 fake = replicas[i % 4]
                 fake.clock.now += 0.05
                 if rng.random() < 0.01:
@@ -113,7 +113,7 @@ async def lived(folder: Path, store: Store) -> None:
                     reward = float(rng.random() < WORTH[arm])
                     paid.append(FeedbackRequest(decision_id=told.parameters["decision_id"].string_param, reward=reward))
             await asyncio.gather(*(settled(fake.learner) for fake in replicas))
-            outcomes = await replicas[start // 100 % 4].service.feedback_batch(FeedbackBatchRequest(items=paid))
+            outcomes = await replicas[start // 200 % 4].service.feedback_batch(FeedbackBatchRequest(items=paid))
             assert {outcome.code for outcome in outcomes.outcomes} <= {0}
 
 
