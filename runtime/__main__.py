@@ -14,6 +14,7 @@ import msgspec
 
 from protos.ending import leave
 from protos.errors import FailedPrecondition
+from runtime.naming import parted
 from runtime.process import Started, serve_models, set_up_log
 from runtime.server_settings import FILE, PORTS, Protocol, ServerSettings, read_server_settings
 from runtime.supervisor import supervise
@@ -96,8 +97,8 @@ def _told(arguments: argparse.Namespace) -> tuple[Path, ServerSettings]:
     try:
         settings = msgspec.convert({**msgspec.structs.asdict(settings), **given}, ServerSettings)
     except msgspec.ValidationError as error:
-        what, _, key = str(error).partition(" - at `$.")
-        option = key.rstrip("`").removeprefix("parallel_").replace("_", "-")
+        key, what = parted(error)
+        option = key.removeprefix("parallel_").replace("_", "-")
         raise FailedPrecondition(f"--{option}: {what}") from None
     return Path(folder or settings.model_repository_root), settings
 

@@ -7,11 +7,10 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from protos.errors import InvalidArgument
 from runtime.batcher import Batcher
 from runtime.housed import Housed
 from runtime.metrics import ModelMetrics
-from runtime.model import NOTHING, Arrays, Model, Parameters, batched
+from runtime.model import NOTHING, Arrays, Model, Parameters, rows_of, shares_runs
 from runtime.settings import ModelSettings
 from runtime.warmup import Times
 
@@ -34,18 +33,18 @@ class Batched:
         self.memory = model.memory
         self.reads_parameters = model.reads_parameters
         self._model = model
-        self._batched = batched(model) and settings.max_batch_size > 1
-        self._long = [spec.name for spec in model.inputs if spec.shape[:1] == (-1,)]  # as long as a call makes them
+        self.shares_runs = shares_runs(model, settings.max_batch_size)
+        self._long = [spec.name for spec in model.inputs if spec.counts_rows]  # as long as a call makes them
         # Rows that differ in other dimensions cannot lie in one array.
-        self._free = [spec.name for spec in model.inputs if -1 in spec.shape[1:]] if self._batched else []
+        self._free = [spec.name for spec in model.inputs if -1 in spec.shape[1:]] if self.shares_runs else []
         thread = model.thread if isinstance(model, Housed) else None
         # Of sizes other than the number of rows the warm-up has timed but one.
         timed = not any(-1 in spec.shape[1:] for spec in model.inputs)
         self._batcher = Batcher(
             model,
             metrics,
-            max_rows=settings.max_batch_size if self._batched else 1,
-            max_wait=settings.max_batch_time if self._batched else 0.0,
+            max_rows=settings.max_batch_size if self.shares_runs else 1,
+            max_wait=settings.max_batch_time if self.shares_runs else 0.0,
             max_queue=settings.options.max_queue,
             quick_rows=quick_rows(times) if timed and thread is None else 0,
             thread=thread,
@@ -59,7 +58,7 @@ class Batched:
         self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None
     ) -> asyncio.Future[Arrays]:
         """Has the model run with whatever else waits. Raises InvalidArgument where inputs differ in their rows."""
-        rows = self._rows(arrays) if self._batched else max((len(arrays[name]) for name in self._long), default=1)
+        rows = rows_of(arrays) if self.shares_runs else max((len(arrays[name]) for name in self._long), default=1)
         key: Hashable = tuple([arrays[name].shape[1:] for name in self._free]) if self._free else None
         if parameters:
             key = (key, *sorted((name, repr(value)) for name, value in parameters.items()))  # as True equals 1.0
@@ -68,14 +67,4 @@ class Batched:
     async def close(self) -> None:
         """Answers the calls that it has, then lets go of the model."""
         await self._batcher.close()
-        self._model.close()
-
-    @staticmethod
-    def _rows(arrays: Arrays) -> int:
-        rows = -1
-        for array in arrays.values():
-            if rows not in (-1, len(array)):
-                counts = ", ".join(f"{name!r} {len(array)}" for name, array in arrays.items())
-                raise InvalidArgument(f"the inputs differ in their number of rows: {counts}")
-            rows = len(array)
-        return rows
+        await asyncio.to_thread(self._model.close)  # a user's code may take its time

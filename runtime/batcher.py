@@ -177,8 +177,8 @@ class Batcher:
         started = perf_counter()
         for call in batch:
             self._metrics.queue_seconds.observe(started - call.arrived)
-        if max(1, sum(call.rows for call in batch)) <= self._quick_rows:
-            self._run_here(batch)
+        if not self._strikes.out and self._is_quick(sum(call.rows for call in batch)):
+            self._deliver(batch, *self._run(batch))
         else:
             self._worker = self._worker or Worker(self._loop, self._model.name, self._thread)
             self._worker.do(lambda: self._run_there(batch))
@@ -211,23 +211,15 @@ class Batcher:
             return False
         return True
 
-    def _run(self, batch: list[_Call]) -> tuple[list[Arrays | CallError], float]:
-        """An answer to each call, and the seconds that it took."""
-        started = perf_counter()
+    def _run(self, batch: list[_Call]) -> tuple[list[Arrays | CallError], float, float]:
+        """An answer to each call, the seconds that it took, and those of them in which it computed."""
+        started, began = perf_counter(), thread_time()
         answers = self._answers(batch)
-        return answers, perf_counter() - started
-
-    def _run_here(self, batch: list[_Call]) -> None:
-        began = thread_time()
-        answers, seconds = self._run(batch)
-        if self._strikes.are_out(seconds, thread_time() - began):
-            _log.info("model %r runs for %.1f ms and gets a thread", self._model.name, seconds * 1e3)
-            self._quick_rows = 0
-        self._deliver(batch, answers, seconds)
+        return answers, perf_counter() - started, thread_time() - began
 
     def _run_there(self, batch: list[_Call]) -> Callable[[], None]:
-        answers, seconds = self._run(batch)
-        return lambda: self._deliver(batch, answers, seconds)
+        ran = self._run(batch)
+        return lambda: self._deliver(batch, *ran)
 
     def _answers(self, batch: list[_Call]) -> list[Arrays | CallError]:
         try:
@@ -257,9 +249,16 @@ class Batcher:
             answers.append({name: array[start:end] for name, array in outputs.items()})
         return answers
 
-    def _deliver(self, batch: list[_Call], answers: list[Arrays | CallError], seconds: float) -> None:
+    def _is_quick(self, rows: int) -> bool:
+        return max(1, rows) <= self._quick_rows
+
+    def _deliver(
+        self, batch: list[_Call], answers: list[Arrays | CallError], seconds: float, cpu_seconds: float
+    ) -> None:
         rows = sum(call.rows for call in batch)
         self._metrics.ran(rows, seconds)
+        if self._is_quick(rows):
+            self._judge(seconds, cpu_seconds)
         for call, answer in zip(batch, answers, strict=True):
             if call.runs is not None:
                 waited = perf_counter() - seconds - call.arrived
@@ -271,6 +270,13 @@ class Batcher:
             else:
                 call.future.set_result(answer)
         self._plan()  # not before these have their turn: what a model does not copy is gone with its next run
+
+    def _judge(self, seconds: float, cpu_seconds: float) -> None:
+        was_out = self._strikes.out
+        self._strikes.hear(seconds, cpu_seconds)
+        if self._strikes.out is not was_out:
+            then = "needs no thread any more" if was_out else "gets a thread"
+            _log.info("model %r runs for %.1f ms and %s", self._model.name, seconds * 1e3, then)
 
     def _make_room(self) -> None:
         """Drops calls that nobody waits for, at most once a batch; raises ResourceExhausted when that is not enough."""

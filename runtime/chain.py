@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from protos.errors import FailedPrecondition
-from runtime.ensemble import Members, Parts, check_fed
 from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec
-from runtime.settings import ChainOptions
+from runtime.options import ChainOptions
+from runtime.parts import Composite, Members, check_fed
 
 
-class Chain:
+class Chain(Composite):
     """Steps that hand their tensors on by name: preprocess, predict, postprocess.
 
     A step takes each input from the newest step before it that returns one of the name, else from the request. A step
@@ -16,16 +16,14 @@ class Chain:
     of the last step.
     """
 
-    memory = 0  # its steps hold theirs
-
     def __init__(self, options: ChainOptions, find: Members) -> None:
-        self._find = find = Parts(options.steps, find)
+        super().__init__(options.parts, find)
         self._steps = options.steps
         inputs: dict[str, TensorSpec] = {}
         known: dict[str, TensorSpec] = {}
         before: SharedModel | None = None
         for number, name in enumerate(self._steps):
-            step = find(name)
+            step = self._part(name)
             key = f"parameters.extra.steps[{number}]"
             for to, source in _sources(step, before).items():
                 if source in known:
@@ -40,31 +38,18 @@ class Chain:
         self.inputs = tuple(inputs.values())
         self.outputs = before.outputs
 
-    @property
-    def reads_parameters(self) -> bool:
-        """Whether a step does, as they are now."""
-        return any(self._find(name).reads_parameters for name in self._steps)
-
-    def admit(self) -> None:
-        """Raises ResourceExhausted when no further call may wait for a step, and as `run` does when one is gone."""
-        for step in [self._find(name) for name in self._steps]:
-            step.admit()
-
     async def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Arrays:
         """What the last step answers. Raises the CallError of the step that fails."""
         known = dict(arrays)
         before: SharedModel | None = None
         outputs: Arrays = arrays
         for name in self._steps:
-            step = self._find(name)
+            step = self._part(name)
             given = {to: known[source] for to, source in _sources(step, before).items()}
             outputs = await step.run(given, parameters, deadline)
             known.update(outputs)
             before = step
         return outputs
-
-    async def close(self) -> None:
-        """Nothing: the steps are served by themselves."""
 
 
 def _sources(step: SharedModel, before: SharedModel | None) -> dict[str, str]:

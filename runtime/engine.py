@@ -10,16 +10,18 @@ from time import perf_counter
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from protos.background import Background
 from protos.errors import CallError, FailedPrecondition, NotFound, Unavailable
 from protos.grpc import Rpc
 from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse, ModelMetadataResponse
 from runtime import formats
 from runtime.catalogue import Catalogue, Entry, Key, State, shown
-from runtime.ensemble import check_parts
 from runtime.loader import Loader, reason_of
 from runtime.metrics import Metrics, ModelMetrics
 from runtime.model import Model, SharedModel
+from runtime.naming import naming
+from runtime.parts import check_parts
 from runtime.prepare import Load
 from runtime.repository import Found, Repository
 from runtime.served import Servable, Served
@@ -54,7 +56,7 @@ class Engine:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # a client sends any name
         self._loader = Loader(load, self._part, self.endpoints)
         self._waiting: list[ModelSettings] = []  # of models whose parts are being loaded
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Background()
 
     async def infer(
         self, request: InferRequest, *, deadline: float | None = None, rpc: Rpc | None = None
@@ -135,9 +137,7 @@ class Engine:
 
     async def close(self) -> None:
         """Ends the service: what loads is given up, what is queued is answered."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
         await asyncio.gather(*(self._retire(key) for key in self._catalogue.all()))
         self._loader.close()
 
@@ -208,6 +208,11 @@ class Engine:
             else:
                 servable = await self._loader.servable(found.settings, found.folder, metrics)
         metrics.begins(servable.memory, perf_counter() - started)
+        if (later := await asyncio.to_thread(found.fingerprint)) != fingerprint:
+            _log.warning(
+                "files of model %r changed while it was loaded: load it again, unless it writes them", found.name
+            )
+            fingerprint += later  # nobody knows which of both was read: it is like no other
         return Served(servable, metrics, fingerprint, found.settings)
 
     def _making_way(self, settings: ModelSettings, keys: set[Key]) -> Key | None:
@@ -246,10 +251,8 @@ class Engine:
         self._waiting.append(settings)
         try:
             for name in settings.options.parts:
-                try:
+                with naming(f"its part {name!r}"):
                     await self._load(name, missing=True)
-                except CallError as error:
-                    raise FailedPrecondition(f"its part {name!r}: {error.message}") from None
         finally:
             self._waiting.remove(settings)
 
@@ -292,9 +295,7 @@ class Engine:
         return served
 
     def _background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._tasks.start(work)
         # Its caller may have left; the index keeps what went wrong.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task

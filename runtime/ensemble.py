@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.errors import FailedPrecondition, Internal, InvalidArgument
+from protos.errors import FailedPrecondition, Internal
 from protos.tensors import DATATYPES
-from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec
-from runtime.settings import EnsembleOptions, ModelSettings
-
-Members: TypeAlias = Callable[[str], SharedModel]
-"""The model in service under a name, its newest version. Raises a CallError when there is none."""
+from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec, rows_of
+from runtime.options import EnsembleOptions
+from runtime.parts import Composite, Members, check_fed
+from runtime.words import described
 
 Answers: TypeAlias = list[NDArray[Any]]
 
 
-class Parts:
-    """The models that another is made of. Each may be loaded anew at any time, and is found anew for each call."""
-
-    def __init__(self, names: Iterable[str], find: Members) -> None:
-        self._find = find
-        self._known = {name: (model.inputs, model.outputs) for name in names for model in [find(name)]}
-
-    def __call__(self, name: str) -> SharedModel:
-        """The part as it is now. Raises FailedPrecondition when it takes or returns other tensors than it did."""
-        model = self._find(name)
-        if (model.inputs, model.outputs) != self._known[name]:
-            then_taken, then_returned = self._known[name]
-            if not (_alike(model.inputs, then_taken) and _alike(model.outputs, then_returned)):
-                raise FailedPrecondition(
-                    f"part {name!r} takes {_told(model.inputs)} and returns {_told(model.outputs)} now; it took "
-                    f"{_told(then_taken)} and returned {_told(then_returned)} when this model was loaded: load it anew"
-                )
-        return model
-
-
-class Ensemble:
+class Ensemble(Composite):
     """Members that take the same request: each gets the inputs that it declares, all run at once.
 
     `combine` is "mean", of floating-point outputs, by weight; "vote", the value that has the most weight in each place,
@@ -49,18 +28,15 @@ class Ensemble:
     model, `stacker`, whose inputs are named as the members are, or MEMBER.OUTPUT where a member has several.
     """
 
-    memory = 0  # its members hold theirs
-
     def __init__(self, options: EnsembleOptions, find: Members) -> None:
-        self._find = find = Parts(options.parts, find)
-        self._parts = options.parts
+        super().__init__(options.parts, find)
         self._weights = options.members
         self._combine = _COMBINED.get(options.combine)
         self._stacker = options.stacker
-        members = {name: find(name) for name in options.members}
+        members = {name: self._part(name) for name in options.members}
         self.inputs = _all_inputs(members)
         if self._combine is None:
-            self.outputs = self._stacked(members, find(options.stacker))
+            self.outputs = self._stacked(members, self._part(options.stacker))
         else:
             self.outputs = _common_outputs(members)
             for spec in self.outputs:
@@ -70,19 +46,9 @@ class Ensemble:
                         f"parameters.extra.combine: {options.combine!r} is for {words}; output {spec.name!r} is {spec}"
                     )
 
-    @property
-    def reads_parameters(self) -> bool:
-        """Whether a member or the stacker does, as they are now."""
-        return any(self._find(name).reads_parameters for name in self._parts)
-
-    def admit(self) -> None:
-        """Raises ResourceExhausted when no further call may wait for a part, and as `run` does when one is gone."""
-        for part in [self._find(name) for name in self._parts]:
-            part.admit()
-
     async def run(self, arrays: Arrays, parameters: Parameters = NOTHING, deadline: float | None = None) -> Arrays:
         """What the members answer together. Raises the CallError of the first that fails."""
-        members = {name: self._find(name) for name in self._weights}
+        members = {name: self._part(name) for name in self._weights}
         asked: list[asyncio.Future[Arrays]] = []
         try:
             for member in members.values():
@@ -98,23 +64,19 @@ class Ensemble:
                 for (member, model), answer in zip(members.items(), answers, strict=True)
                 for name, array in _by_member(member, model, answer).items()
             }
-            stacker = self._find(self._stacker)
+            stacker = self._part(self._stacker)
             return await stacker.run({spec.name: named[spec.name] for spec in stacker.inputs}, parameters, deadline)
         weights = list(self._weights.values())
         combined = {}
         for spec in self.outputs:
             found = {member: answer[spec.name] for member, answer in zip(members, answers, strict=True)}
             if len({array.shape for array in found.values()}) > 1:
-                rows = {each.name: len(arrays[each.name]) for each in self.inputs if each.shape[:1] == (-1,)}
-                if len(set(rows.values())) > 1:
-                    raise InvalidArgument(f"the inputs differ in their number of rows: {_listed(rows)}")
+                # Which raises where the fault is the caller's.
+                rows_of({each.name: arrays[each.name] for each in self.inputs if each.counts_rows})
                 shapes = {member: list(array.shape) for member, array in found.items()}
-                raise Internal(f"output {spec.name!r} differs in shape between the members: {_listed(shapes)}")
+                raise Internal(f"output {spec.name!r} differs in shape between the members: {described(shapes)}")
             combined[spec.name] = self._combine(list(found.values()), weights)
         return combined
-
-    async def close(self) -> None:
-        """Nothing: the members are served by themselves."""
 
     @staticmethod
     def _stacked(members: Mapping[str, SharedModel], stacker: SharedModel) -> tuple[TensorSpec, ...]:
@@ -126,56 +88,6 @@ class Ensemble:
         }
         check_fed(stacker.inputs, returned, "parameters.extra.stacker")
         return stacker.outputs
-
-
-def check_fed(inputs: tuple[TensorSpec, ...], given: Mapping[str, TensorSpec], key: str) -> None:
-    """Raises FailedPrecondition naming `key` unless tensors as given fit the inputs that a model declares."""
-    for spec in inputs:
-        found = given.get(spec.name)
-        if found is None:
-            raise FailedPrecondition(f"{key}: it takes {spec.name!r}; there is {', '.join(map(repr, given))}")
-        if not _fits(spec, found):
-            raise FailedPrecondition(f"{key}: it takes {spec.name!r} as {spec}; what comes is {found}")
-
-
-def _fits(spec: TensorSpec, other: TensorSpec) -> bool:
-    """Whether a tensor may be as both say."""
-    sizes = zip(spec.shape, other.shape, strict=False)
-    alike = spec.datatype == other.datatype and len(spec.shape) == len(other.shape)
-    return alike and all(-1 in pair or pair[0] == pair[1] for pair in sizes)
-
-
-def _alike(some: tuple[TensorSpec, ...], others: tuple[TensorSpec, ...]) -> bool:
-    """Whether tensors as some say may be as others say, by name."""
-    named = {spec.name: spec for spec in others}
-    return {spec.name for spec in some} == named.keys() and all(_fits(spec, named[spec.name]) for spec in some)
-
-
-def _told(specs: tuple[TensorSpec, ...]) -> str:
-    return _listed({spec.name: spec for spec in specs})
-
-
-def _listed(named: Mapping[str, object]) -> str:
-    return ", ".join(f"{name!r} {each}" for name, each in named.items())
-
-
-def check_parts(settings: ModelSettings, others: Iterable[ModelSettings]) -> None:
-    """Raises FailedPrecondition where a model would, through what it is made of, be made of itself.
-
-    `others` are the settings that models may have; those of its own name do not count.
-    """
-    parts: dict[str, set[str]] = {}
-    for each in others:
-        parts.setdefault(each.name, set()).update(each.options.parts)
-    parts[settings.name] = set(settings.options.parts)
-
-    def way(name: str, path: tuple[str, ...]) -> tuple[str, ...]:
-        if name in path:
-            return (*path[path.index(name) :], name)
-        return next(filter(None, (way(part, (*path, name)) for part in parts.get(name, ()))), ())
-
-    if circle := way(settings.name, ()):
-        raise FailedPrecondition(f"it would be made of itself: {' -> '.join(map(repr, circle))}")
 
 
 def _by_member(member: str, model: SharedModel, answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from typing import NamedTuple, Protocol
 from protos.errors import InvalidArgument
 from protos.messages import ModelInferResponse
 from runtime.model import Arrays, Parameters, TensorSpec
-from runtime.settings import ExplainOptions
+from runtime.options import ExplainOptions
 from runtime.warmup import NOISE
 
 EXPLAIN, TARGET, STEPS = "explain", "explain_target", "explain_steps"

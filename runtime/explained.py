@@ -17,9 +17,10 @@ from protos.errors import Code, DeadlineExceeded, Internal, InvalidArgument, Res
 from protos.threads import computes, ends
 from runtime.explain import EXPLAIN, Explainer, Question, question_of
 from runtime.metrics import ModelMetrics
-from runtime.model import Arrays, Parameters, SharedModel
+from runtime.model import Arrays, Parameters, SharedModel, rows_of
+from runtime.options import ExplainOptions
 from runtime.outcome import code_of
-from runtime.settings import ExplainOptions, ModelSettings
+from runtime.settings import ModelSettings
 
 NICENESS = 10  # of the thread; where cores are short, it gets a tenth of what a thread that serves gets
 
@@ -135,9 +136,5 @@ class Explained:
             awaited = False
 
     def _check(self, arrays: Arrays) -> None:
-        counts = {name: len(array) for name, array in arrays.items()}
-        if len(set(counts.values())) > 1:
-            told = ", ".join(f"{name!r} {count}" for name, count in counts.items())
-            raise InvalidArgument(f"the inputs differ in their number of rows: {told}")
-        if (rows := max(counts.values())) > self._options.max_rows:
+        if (rows := rows_of(arrays)) > self._options.max_rows:
             raise InvalidArgument(f"there are {rows} rows to explain; a request may have {self._options.max_rows}")

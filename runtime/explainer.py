@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from protos.errors import CallError, FailedPrecondition, InvalidArgument
+from protos.errors import FailedPrecondition, InvalidArgument
 from runtime.explain import BASELINE, DELTA, FLOATS, Explainer, Question, attributions
 from runtime.model import Arrays, Differentiable, Model
-from runtime.settings import ExplainOptions, ModelSettings
+from runtime.naming import naming
+from runtime.options import ExplainOptions
+from runtime.settings import ModelSettings
 from runtime.warmup import NOISE, PAIR, TOLERANCE, examples
 
 STEPS = 2  # show that it works
@@ -21,17 +23,15 @@ def explainer_of(model: Model, settings: ModelSettings, sample: Arrays) -> Expla
     options = settings.options.explained
     if options is None:
         return None
-    try:
+    with naming("parameters.extra.explain"):
         return _explainer(model, settings, options, sample)
-    except CallError as error:
-        raise FailedPrecondition(f"parameters.extra.explain: {error.message}") from error
 
 
 def _explainer(model: Model, settings: ModelSettings, options: ExplainOptions, sample: Arrays) -> Explainer:
     if not isinstance(model, Differentiable):
         raise FailedPrecondition(f"{model.platform} has no gradients; TorchScript and exported programs have")
     for spec in (*model.inputs, *model.outputs):
-        if spec.shape[:1] != (-1,):
+        if not spec.counts_rows:
             raise FailedPrecondition(f"rows are explained, and {spec.name!r} has none: its shape begins with no -1")
     named = [BASELINE, DELTA, *(attributions(spec.name) for spec in model.inputs), *(out.name for out in model.outputs)]
     if twice := next((name for name in named if named.count(name) > 1), None):

@@ -18,20 +18,25 @@ def failure(name: str, error: BaseException) -> CallError:
     # The caller's fault, or that of the device that the model runs on, and said so by the model.
     if isinstance(error, InvalidArgument | ResourceExhausted | Unavailable):
         return error
-    theirs = error.__cause__ or error  # a format puts what its library says into words of ours
-    says = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {_words(error)}"
+    cause = error.__cause__  # a format puts what its library says into words of ours
+    theirs = error if cause is None or cause.__traceback__ is None else cause
+    says = said_by(error)
     _log.warning("model %r failed: %s", name, says if isinstance(theirs, CallError) else _place(theirs))
     _log.debug("model %r failed: %s", name, says, exc_info=error)
     return Internal(f"model {name!r} failed: {says}")
 
 
-def _words(error: BaseException) -> str:
+def said_by(error: BaseException) -> str:
+    """A CallError's sentence, or the type of any other error and its words."""
+    if isinstance(error, CallError):
+        return error.message
     try:
-        return str(error)
+        words = str(error)
     except BaseException:  # noqa: BLE001 - their code, too
-        return "and what it says cannot be told"
+        words = "and what it says cannot be told"
+    return f"{type(error).__name__}: {words}"
 
 
 def _place(error: BaseException) -> str:
-    *_, (frame, line) = walk_tb(error.__traceback__)
-    return f"{type(error).__name__} at {frame.f_code.co_filename}:{line}"
+    places = [f"{frame.f_code.co_filename}:{line}" for frame, line in walk_tb(error.__traceback__)]
+    return " at ".join([type(error).__name__, *places[-1:]])

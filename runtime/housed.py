@@ -30,5 +30,7 @@ class Housed:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self.thread.call(self._model.close)
-            self.thread.stop()
+            try:
+                self.thread.call(self._model.close)
+            finally:
+                self.thread.stop()

@@ -9,16 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from protos.errors import CallError, FailedPrecondition
+from protos.errors import FailedPrecondition
 from runtime.batched import Batched
 from runtime.chain import Chain
 from runtime.endpoints import Endpoints
-from runtime.ensemble import Ensemble, Members
+from runtime.ensemble import Ensemble
+from runtime.failure import said_by
 from runtime.metrics import ModelMetrics
 from runtime.model import Model
+from runtime.naming import naming
+from runtime.options import ChainOptions, EnsembleOptions
+from runtime.parts import Members
 from runtime.prepare import Load, prepare, rehearse
 from runtime.served import Servable
-from runtime.settings import FILE, ChainOptions, EnsembleOptions, ModelSettings
+from runtime.settings import FILE, ModelSettings
 from runtime.tensor_service import TensorService
 
 LOADERS = 2  # models loaded at a time: each takes a core, and twice its memory while the old one still serves
@@ -43,14 +47,12 @@ class Loader:
 
     async def servable(self, settings: ModelSettings, folder: Path, metrics: ModelMetrics) -> Servable:
         """What answers requests as the settings say, tried out. Raises whatever loading it does."""
-        try:
+        with naming(folder / FILE):
             match settings.options:
                 case EnsembleOptions() as options:
                     return TensorService(Ensemble(options, self._find), settings, ENSEMBLE_PLATFORM, metrics)
                 case ChainOptions() as options:
                     return TensorService(Chain(options, self._find), settings, ENSEMBLE_PLATFORM, metrics)
-        except FailedPrecondition as error:
-            raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
         model, times, explainer = await self._in_thread(prepare, self._load, settings, folder)
         if isinstance(model, Servable):
             try:
@@ -82,4 +84,4 @@ def reason_of(error: BaseException) -> str:
     """Why a model was not loaded, as the index and the calls that waited for it are told."""
     if isinstance(error, asyncio.CancelledError):
         return "the server stops"
-    return error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
+    return said_by(error)

@@ -9,7 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from protos.errors import InvalidArgument
 from protos.tensors import DATATYPES, datatype_of
+from runtime.words import described
 
 Arrays = Mapping[str, NDArray[Any]]
 Parameters = Mapping[str, bool | int | float | str]
@@ -25,6 +27,11 @@ class TensorSpec:
     datatype: str
     shape: tuple[int, ...]
     parameters: Mapping[str, Any] = field(default_factory=lambda: NOTHING, compare=False)
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether its first dimension is of any size."""
+        return self.shape[:1] == (-1,)
 
     def __str__(self) -> str:
         return f"{self.datatype} {list(self.shape)}"
@@ -106,6 +113,10 @@ class SharedModel(Protocol):
     def reads_parameters(self) -> bool:
         """Whether an answer depends on the parameters of its request."""
 
+    @property
+    def shares_runs(self) -> bool:
+        """Whether the rows of several calls may go into one run."""
+
     def admit(self) -> None:
         """Raises ResourceExhausted when no further call may wait."""
 
@@ -135,6 +146,17 @@ def misfit(outputs: tuple[TensorSpec, ...], arrays: Arrays, rows: int | None = N
     return ""
 
 
+def rows_of(arrays: Arrays) -> int:
+    """How many rows arrays have. Raises InvalidArgument where some have more than others."""
+    rows = -1
+    for array in arrays.values():
+        if rows not in (-1, len(array)):
+            counts = {name: len(array) for name, array in arrays.items()}
+            raise InvalidArgument(f"the inputs differ in their number of rows: {described(counts)}")
+        rows = len(array)
+    return rows
+
+
 def told(array: NDArray[Any]) -> str:
     """Datatype and shape of an array, in V2's words where it has them."""
     try:
@@ -143,6 +165,6 @@ def told(array: NDArray[Any]) -> str:
         return f"{array.dtype} {list(array.shape)}"
 
 
-def batched(model: Model | SharedModel) -> bool:
-    """Whether the first dimension of every input and output counts rows, so that calls can share a run."""
-    return all(spec.shape[:1] == (-1,) for spec in (*model.inputs, *model.outputs))
+def shares_runs(model: Model, max_rows: int) -> bool:
+    """Whether calls may share a run of up to `max_rows` rows: every input and output counts them."""
+    return max_rows > 1 and all(spec.counts_rows for spec in (*model.inputs, *model.outputs))

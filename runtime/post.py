@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,15 @@ async def _work(descriptor: int) -> None:
     crew.close()
 
 
+def main(descriptor: int) -> int:
+    """Returns the exit status: 1 after a traceback."""
+    try:
+        asyncio.run(_work(descriptor))
+    except Exception:  # noqa: BLE001 - Python itself would then wait for what a model's code still does
+        traceback.print_exc()
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    asyncio.run(_work(int(sys.argv[1])))
-    leave(0)
+    leave(main(int(sys.argv[1])))

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
-from protos.errors import CallError, FailedPrecondition
+from protos.errors import FailedPrecondition
 from runtime.explain import Explainer
 from runtime.explainer import explainer_of
 from runtime.model import Model
+from runtime.naming import naming
 from runtime.sample import check_sample, read_sample
 from runtime.served import Servable
 from runtime.settings import FILE, ModelSettings
@@ -38,23 +39,22 @@ def prepare(load: Load[Loaded], settings: ModelSettings, folder: Path) -> Prepar
     if isinstance(model, Servable):
         return Prepared(model)
     try:
-        sample = read_sample(folder, model)
-        inputs = sample.inputs if sample else NO_SAMPLE
-        times = warm_up(
-            model,
-            max_rows=settings.max_batch_size,
-            free_size=settings.options.warm_up_size,
-            sample=inputs,
-            # Cut down to an index out of range, one would make the GPU useless to the whole process.
-            negative=not settings.options.gpu,
-        )
-        if sample:
-            check_sample(model, sample)
-        return Prepared(model, times, explainer_of(model, settings, inputs))
-    except (Exception, SystemExit) as error:  # a user's code may call sys.exit
+        with naming(folder / FILE):
+            sample = read_sample(folder, model)
+            inputs = sample.inputs if sample else NO_SAMPLE
+            times = warm_up(
+                model,
+                max_rows=settings.max_batch_size,
+                free_size=settings.options.warm_up_size,
+                sample=inputs,
+                # Cut down to an index out of range, one would make the GPU useless to the whole process.
+                negative=not settings.options.gpu,
+            )
+            if sample:
+                check_sample(model, sample)
+            return Prepared(model, times, explainer_of(model, settings, inputs))
+    except BaseException:
         model.close()
-        if isinstance(error, CallError):
-            raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error
         raise
 
 

@@ -8,9 +8,10 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from hashlib import blake2b
+from functools import cached_property, lru_cache
+from hashlib import blake2b, file_digest
 from pathlib import Path
+from stat import S_ISREG
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -25,7 +26,6 @@ DEPTH = 4  # of the folders in which settings that are not read are looked for, 
 _VERSION = re.compile(r"v?\d")
 _log = logging.getLogger(__name__)
 
-Fingerprint = tuple[tuple[str | int, ...], ...]
 _Stamp = tuple[int, int, int]
 
 
@@ -39,16 +39,16 @@ class Found:
     settings: ModelSettings | None
     reason: str = ""
 
-    def fingerprint(self) -> Fingerprint:
-        """Changes when the model does: inode, time and size of each of its files, and what its settings file says.
+    def fingerprint(self) -> str:
+        """Changes when the content of one of the model's files does; the same in every process that looks.
 
-        Of that the content counts, as Seldon's agent writes it anew at each load, and mostly the same.
+        Not when they are only written again, as Seldon's agent does with the settings at each load.
         """
         files = set(_files(self.folder))
         if self.settings and self.settings.uri:
             files |= set(_files(self.folder / self.settings.uri))
-        said = self.folder / FILE
-        return tuple((str(path), *(_content(path) if path == said else _stat(path))) for path in sorted(files))
+        contents = [(str(path), _content(path)) for path in sorted(files)]
+        return blake2b(repr(contents).encode(), digest_size=16).hexdigest()
 
 
 class _Folder(NamedTuple):
@@ -65,7 +65,7 @@ class Repository:
     """
 
     def __init__(self, root: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
-        self._root = root
+        self._root = root.absolute()  # a model's code may go elsewhere
         self._told = told_by(environment)
         self._parsed: dict[str, tuple[_Stamp, Found]] = {}  # by the path of the settings
         self._claimed: dict[str, set[str]] | None = None  # the folders in which a name was last seen
@@ -211,7 +211,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     files: list[Path] = []
     for inner in path.iterdir():
-        if inner.is_file():
+        if inner.is_file() and not inner.name.startswith("."):
             files.append(inner)
         elif _is_own(inner):
             files += _files(inner)
@@ -224,16 +224,16 @@ def _is_own(inner: Path) -> bool:
     return inner.is_dir() and not aside and not (inner / FILE).exists()
 
 
-def _stat(path: Path) -> tuple[int, int, int]:
+def _content(path: Path) -> str:
     try:
         stat = path.stat()
+        # When it was modified anybody can set. Only files end: nobody waits here for a pipe.
+        return _hash(path, (stat.st_ino, stat.st_ctime_ns, stat.st_size)) if S_ISREG(stat.st_mode) else ""
     except OSError:  # it went between listing and looking, or never was
-        return (0, 0, 0)
-    return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        return ""
 
 
-def _content(path: Path) -> tuple[str]:
-    try:
-        return (blake2b(path.read_bytes()).hexdigest(),)
-    except OSError:
-        return ("",)
+@lru_cache(maxsize=100_000)  # files: what looks as it did is not read again
+def _hash(path: Path, _stamp: _Stamp) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, blake2b).hexdigest()

@@ -15,6 +15,7 @@ from protos.tensors import DATATYPES, datatype_of
 from runtime.model import Arrays, Model, TensorSpec, misfit, told
 from runtime.settings import ModelSettings
 from runtime.warmup import NOISE
+from runtime.words import quoted
 
 FILE = "warm-up.npz"  # beside model-settings.json; arrays named inputs/NAME and outputs/NAME
 
@@ -50,9 +51,9 @@ def read_sample(folder: Path, model: Model | ModelSettings) -> Sample | None:
             for kind, specs in (("inputs", model.inputs), ("outputs", model.outputs))
         )
     except KeyError as error:
-        there = ", ".join(map(repr, arrays)) or "nothing"
-        raise FailedPrecondition(f"{path} is not a sample of this model: it has no {error}, only {there}") from error
-    except (OSError, ValueError, BadZipFile) as error:
+        says = f"it has no {error}, only {quoted(arrays)}"
+        raise FailedPrecondition(f"{path} is not a sample of this model: {says}") from error
+    except (OSError, EOFError, TypeError, ValueError, BadZipFile) as error:  # TypeError: of what is no archive
         raise FailedPrecondition(f"{path} is not a sample of this model: {error}") from error
     return Sample(inputs, outputs)
 

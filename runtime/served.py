@@ -17,7 +17,6 @@ from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse, ModelMetadataResponse
 from runtime.metrics import ModelMetrics
 from runtime.outcome import code_of
-from runtime.repository import Fingerprint
 from runtime.settings import ModelSettings
 
 
@@ -28,6 +27,10 @@ class Servable(Protocol):
     @property
     def memory(self) -> int:
         """Bytes that it holds of its own; 0 where that cannot be known."""
+
+    @property
+    def shares_runs(self) -> bool:
+        """Whether the rows of several calls may go into one run."""
 
     def admit(self) -> None:
         """Raises ResourceExhausted when no further call may wait: that can be asked before a request is parsed."""
@@ -70,7 +73,7 @@ class Served:
 
     servable: Servable
     metrics: ModelMetrics
-    fingerprint: Fingerprint
+    fingerprint: str
     settings: ModelSettings
 
     def admit(self) -> None:

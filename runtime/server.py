@@ -127,7 +127,7 @@ class RuntimeService:
 
     async def model_config(self, name: str, version: str) -> ModelConfig:
         served = self._engine.served(name, version)
-        return config_of(served.settings, served.servable.metadata())
+        return config_of(served.settings, served.servable)
 
     async def statistics(self, name: str, version: str) -> ModelStatisticsResponse:
         served = self._engine.all_served(name, version)

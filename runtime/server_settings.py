@@ -15,6 +15,7 @@ import msgspec
 
 from protos.errors import FailedPrecondition
 from protos.grpc import MAX_MESSAGE
+from runtime.naming import parted
 from runtime.settings import decoded
 from runtime.unread import warn
 
@@ -135,9 +136,9 @@ def read_server_settings(folder: Path, environment: Mapping[str, str]) -> Server
         flags = {key: _flag(values[key]) for key in values.keys() & _FLAGS}
         settings = msgspec.convert(values | flags, ServerSettings, strict=False)
     except msgspec.ValidationError as error:
-        what, _, key = str(error).partition(" - at `$.")
+        key, what = parted(error)
         hint = "; write true or false" if "Expected `bool`" in what else ""
-        raise FailedPrecondition(f"{where(key.rstrip('`'))}: {what}{hint}") from None
+        raise FailedPrecondition(f"{where(key)}: {what}{hint}") from None
     for key in ("metrics_endpoint", "root_path"):
         path_told = getattr(settings, key) or "/"
         if not path_told.startswith("/"):

@@ -36,6 +36,7 @@ async def supervise(models: Path, settings: ServerSettings, started: Callable[[S
         key=_model,
         greatest=GREATEST,
     )
+    supervisor.asking = {"index", "loaded"}
     supervisor.stop_seconds = STOP_SECONDS
     return await supervisor.run()
 

@@ -12,10 +12,11 @@ from protos.grpc import Rpc
 from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse, ModelMetadataResponse
 from runtime.catalogue import shown
-from runtime.ensemble import check_fed
 from runtime.model import NOTHING, Arrays, Parameters, SharedModel
+from runtime.options import FormatOptions, Options
+from runtime.parts import check_fed
 from runtime.served import Servable
-from runtime.settings import FormatOptions, ModelSettings, Options
+from runtime.settings import ModelSettings
 from runtime.tensor_service import TensorService
 
 
@@ -51,6 +52,7 @@ class Held:
         self.inputs = self._part.inputs
         self.outputs = self._part.outputs
         self.reads_parameters = self._part.reads_parameters
+        self.shares_runs = self._part.shares_runs
 
     def gives_way(self, successor: Servable) -> None:
         """Has another servable answer the calls."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from runtime.explained import Explained
 from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec, told
 from runtime.settings import ModelSettings
+from runtime.words import quoted
 
 _NOT_HERE = {  # of Triton's extensions, those that change what an output is
     "classification": "ask for the output itself, and take its largest values",
@@ -43,6 +44,7 @@ class TensorService:
         self.inputs = model.inputs
         self.outputs = model.outputs
         self.memory = model.memory
+        self.shares_runs = model.shares_runs
         self._explained = Explained(model, explainer, settings, metrics)
         self._name = settings.name
         self._version = settings.version
@@ -112,7 +114,7 @@ class TensorService:
         wanted: list[str] = []
         for output in request.outputs:
             if output.name not in self._outputs:
-                raise InvalidArgument(f"output {output.name!r} is not one of the model's: {_quoted(self._outputs)}")
+                raise InvalidArgument(f"output {output.name!r} is not one of the model's: {quoted(self._outputs)}")
             if output.name in wanted:
                 raise InvalidArgument(f"output {output.name!r} is asked for twice")
             for parameter in output.parameters:
@@ -136,7 +138,7 @@ class TensorService:
         unexpected = [name for name in arrays if name not in self._inputs]
         said = [f"input {name!r} is missing" for name in missing]
         said += [f"input {name!r} is unexpected" for name in unexpected]
-        return f"{'; '.join(said)}; the model takes {_quoted(self._inputs)}"
+        return f"{'; '.join(said)}; the model takes {quoted(self._inputs)}"
 
 
 class _Input:
@@ -162,7 +164,3 @@ class _Input:
 
     def __str__(self) -> str:
         return f"input {self._spec.name!r} is declared {self._spec}"
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names))

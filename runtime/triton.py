@@ -10,10 +10,12 @@ import msgspec
 from google.protobuf import json_format
 
 from protos.errors import Code, InvalidArgument
-from protos.messages import ModelConfig, ModelMetadataResponse, ModelStatistics
+from protos.messages import ModelConfig, ModelStatistics
 from protos.tensors import DATATYPES
 from runtime.metrics import ModelMetrics
 from runtime.model import NOTHING, TensorSpec
+from runtime.naming import keyed
+from runtime.served import Servable
 from runtime.settings import ModelSettings
 
 _TYPES = {"BYTES": "TYPE_STRING"}  # the others are named as in V2
@@ -22,10 +24,9 @@ _NS = 1e9
 _LONGEST = 300  # characters of protobuf's own words
 
 
-def config_of(settings: ModelSettings, metadata: ModelMetadataResponse) -> ModelConfig:
+def config_of(settings: ModelSettings, servable: Servable) -> ModelConfig:
     """How a model is served. Of `parameters.extra` it tells what is ours: a user's class may keep its secrets there."""
-    tensors = [*metadata.inputs, *metadata.outputs]
-    shared = settings.max_batch_size > 1 and all(each.shape[:1] == [-1] for each in tensors)
+    metadata, shared = servable.metadata(), servable.shares_runs
     config = ModelConfig(
         name=settings.name, platform=metadata.platform, max_batch_size=settings.max_batch_size if shared else 0
     )
@@ -69,7 +70,7 @@ def overridden(settings: ModelSettings, config: ModelConfig) -> ModelSettings:
     try:
         changed = msgspec.convert(extra, type(settings.options), strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidArgument(f"config: {error}") from None
+        raise InvalidArgument(f"config: {keyed(error)}") from None
     if changed.max_batch_size is not None:
         settings = replace(settings, max_batch_size=max(changed.max_batch_size, 1))
     if changed.max_batch_time is not None:

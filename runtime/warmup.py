@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.errors import CallError, FailedPrecondition
+from protos.errors import FailedPrecondition
 from protos.tensors import DATATYPES
-from runtime.model import Arrays, Model, TensorSpec, batched, misfit, told
+from runtime.failure import said_by
+from runtime.model import Arrays, Model, TensorSpec, misfit, shares_runs, told
+from runtime.words import described
 
 RUNS = 5
 BUDGET = 0.5  # seconds for the numbers of rows between the fewest and the most
@@ -48,7 +50,7 @@ def warm_up(
     """
     run = partial(_run, model, sampled=bool(sample))
     made = partial(examples, model.inputs, rng=np.random.default_rng(0), free_size=free_size, sample=sample)
-    shared = batched(model) and max_rows > 1
+    shared = shares_runs(model, max_rows)
     least: dict[int, float] = {}
     for rows in sorted({1, PAIR, max_rows}) if shared else [1]:
         if any(seconds > SLOW for seconds in least.values()):
@@ -116,12 +118,11 @@ def _run(model: Model, arrays: Arrays, *, sampled: bool) -> Arrays:
     except FailedPrecondition:  # a plain Python model says itself what is wrong with its answer
         raise
     except Exception as error:
-        tried = ", ".join(f"{name!r} {told(array)}" for name, array in arrays.items())
+        tried = described({name: told(array) for name, array in arrays.items()})
         what, hint = "rows of its warm-up sample" if sampled else "its declared inputs", ""
         if not sampled and any(-1 in spec.shape[1:] for spec in model.inputs):
             hint = "; parameters.extra.warm_up_size sets what free dimensions are tried with"
-        says = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
-        raise FailedPrecondition(f"the model does not take {what}, {tried}: {says}{hint}") from error
+        raise FailedPrecondition(f"the model does not take {what}, {tried}: {said_by(error)}{hint}") from error
 
 
 def _check(specs: tuple[TensorSpec, ...], outputs: Arrays, rows: int | None) -> None:

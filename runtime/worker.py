@@ -10,27 +10,31 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from protos import threads
+from protos.errors import Internal
+from runtime.failure import said_by
 
 T = TypeVar("T")
 
 SLOW = 1e-3  # seconds; a model that runs in the event loop and takes longer
-STRIKES = 8  # times gets a thread after all, less one for every so many quick ones: its warm-up was not like its work
+STRIKES = 8.0  # times gets a thread after all, less one for every so many quick ones: its warm-up was not like its work
 QUICK_RUNS = 64
 HELD_UP = 20e-3  # seconds for which a quick run, too, may wait for a processor or the interpreter's lock
 NICENESS = 5  # where cores are short, a model gets a third of what the event loop may take, which is seldom much
 
 
 class Strikes:
-    """Counts how often a model has held up the event loop in which it runs."""
+    """Counts how often a quick model has taken long, to tell whether it needs a thread of its own for now."""
 
     def __init__(self) -> None:
+        self.out = False  # it does; until none of its strikes is left, as a machine may be slow for a while
         self._count = 0.0
 
-    def are_out(self, seconds: float, cpu_seconds: float) -> bool:
-        """Hears how long a run took, and how much of that it computed; whether the model needs a thread of its own."""
+    def hear(self, seconds: float, cpu_seconds: float) -> None:
+        """Hears how long a run took, and how much of that it computed."""
         slow = max(cpu_seconds, seconds - HELD_UP) > SLOW
-        self._count = self._count + 1 if slow else max(0.0, self._count - 1 / QUICK_RUNS)
-        return self._count >= STRIKES
+        self._count = min(self._count + 1, STRIKES) if slow else max(0.0, self._count - 1 / QUICK_RUNS)
+        if self._count in (0.0, STRIKES):
+            self.out = self._count == STRIKES
 
 
 class Thread:
@@ -46,7 +50,10 @@ class Thread:
         self._jobs.put(job)
 
     def call(self, work: Callable[[], T]) -> T:
-        """Waits for what `work` returns or raises there."""
+        """Waits for what `work` returns or raises there; what would end the process or a task, as Internal.
+
+        In the thread itself, it is just done. Not after `stop`.
+        """
         if threading.current_thread() is self._thread:
             return work()
         outcome: Future[T] = Future()
@@ -54,8 +61,12 @@ class Thread:
         def job() -> None:
             try:
                 outcome.set_result(work())
-            except BaseException as error:  # noqa: BLE001 - whoever waits hears of it, and the thread goes on
+            except Exception as error:  # noqa: BLE001 - whoever waits hears of it, and the thread goes on
                 outcome.set_exception(error)
+            except BaseException as error:  # noqa: BLE001
+                told = Internal(said_by(error))
+                told.__cause__ = error
+                outcome.set_exception(told)
 
         self._jobs.put(job)
         return outcome.result()

@@ -64,6 +64,9 @@ def export(
             raise FailedPrecondition(f"there is no format {each!r}; there are {', '.join(FORMATS)}")
     if not formats:
         raise FailedPrecondition(f"name at least one format of {', '.join(FORMATS)}")
+    for kind, names in (("format", formats), ("output", outputs)):
+        if twice := next((each for each in names if list(names).count(each) > 1), None):
+            raise FailedPrecondition(f"{kind} {twice!r} is named twice")
     module.eval()
     before = Before(folder)
     call = _call(module, example, before, free, dynamic_batch=dynamic_batch)

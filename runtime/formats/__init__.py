@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from protos.errors import FailedPrecondition
+from runtime.options import CHAIN, ENSEMBLE, OURS
 from runtime.served import Servable
-from runtime.settings import CHAIN, ENSEMBLE, FILE, OURS
+from runtime.settings import FILE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from protos.errors import FailedPrecondition
 from runtime.formats.program import Program, names_of
 from runtime.formats.pytorch import load_error, reason
+from runtime.words import quoted
 
 FOLDER = "data/aotinductor/"  # of an archive, one folder in it for each model
 TORCH_VERSION = "torch_version"  # the key of the metadata under which `runtime.export` writes it; PyTorch does not
@@ -44,7 +45,7 @@ def load_compiled(path: Path, names: list[str], device: torch.device) -> Program
     """The one model of a package whose archive has these names. Raises FailedPrecondition where it does not fit."""
     models = sorted({name.removeprefix(FOLDER).split("/")[0] for name in names if name.startswith(FOLDER)})
     if len(models) != 1:
-        raise FailedPrecondition(f"{path.name} holds the models {', '.join(map(repr, models))}; package each by itself")
+        raise FailedPrecondition(f"{path.name} holds the models {quoted(models)}; package each by itself")
     check_fit(path, device)
     try:
         # Not by `aoti_load_package`, which first tries out which instructions a C++ compiler here knows.

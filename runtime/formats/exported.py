@@ -22,11 +22,13 @@ from runtime.formats import compiled, exported_program
 from runtime.formats.gpu import on_gpu, wants_graphs
 from runtime.formats.program import Program
 from runtime.formats.pytorch import array_of, check_declared, device_of, reason, silence, tensor_of, use_threads
-from runtime.model import NOTHING, Arrays, Parameters, batched
+from runtime.model import NOTHING, Arrays, Parameters, shares_runs, told
+from runtime.naming import naming
 from runtime.repository import locate
 from runtime.sample import read_sample
 from runtime.settings import FILE, ModelSettings
 from runtime.warmup import NO_SAMPLE, examples
+from runtime.words import described
 
 WELL_KNOWN = ("model.pt2",)
 
@@ -37,15 +39,13 @@ def load(settings: ModelSettings, folder: Path) -> ExportedModel:
     """Loads the archive of a model folder. Raises FailedPrecondition saying what is wrong with it or its settings."""
     silence()
     path = locate(folder, settings.uri, WELL_KNOWN)
-    try:
+    with naming(folder / FILE):
         check_declared(settings)
         graphs = wants_graphs(settings)
         device = device_of(settings)
         sample = read_sample(folder, settings)
         inputs = sample.inputs if sample else NO_SAMPLE
         return ExportedModel(_program(path, settings, device), settings, device, graphs=graphs, sample=inputs)
-    except FailedPrecondition as error:
-        raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
 
 
 class ExportedModel:
@@ -146,7 +146,7 @@ class ExportedModel:
         made = partial(examples, self.inputs, rng=rng, free_size=settings.options.warm_up_size, sample=sample)
         # Floats of both signs, so that a rectifier in place shows; a GPU works on copies.
         ways = [partial(made, half=-1), made] if self._gpu is None else [made]
-        if not batched(self) or settings.max_batch_size == 1:
+        if not shares_runs(self, settings.max_batch_size):
             self._try(None, ways)
             return
         fewest = next((rows for rows in (1, 2) if self._takes(rows, ways)), 2)
@@ -174,7 +174,7 @@ class ExportedModel:
         try:
             self._answer(arrays)
         except CallError as error:
-            tried = ", ".join(f"{name!r} {list(array.shape)}" for name, array in arrays.items())
+            tried = described({name: told(array) for name, array in arrays.items()})
             raise FailedPrecondition(
                 f"the program does not take its declared inputs, {tried}: {error.message}"
             ) from error

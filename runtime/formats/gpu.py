@@ -23,7 +23,8 @@ from runtime import devices
 from runtime.formats.cuda import Cuda
 from runtime.formats.pytorch import array_of, is_full, tensor_of
 from runtime.model import Arrays, TensorSpec
-from runtime.settings import FormatOptions, ModelSettings
+from runtime.options import FormatOptions
+from runtime.settings import ModelSettings
 
 RUNS = 3  # before a capture: in the first ones PyTorch compiles, and its libraries choose kernels and take memory
 
@@ -42,7 +43,7 @@ def wants_graphs(settings: ModelSettings) -> bool:
     if not options.gpu:
         raise FailedPrecondition(f"{where}: the device is {options.device!r}; set parameters.extra.device to cuda")
     for spec in (*settings.inputs, *settings.outputs):
-        if spec.shape[:1] != (-1,):
+        if not spec.counts_rows:
             raise FailedPrecondition(f"{where}: {spec.name!r} is {spec}; its first dimension must count rows: -1")
     for spec in settings.inputs:
         if -1 in spec.shape[1:]:

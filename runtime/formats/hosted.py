@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ from protos.errors import CallError, DeadlineExceeded, FailedPrecondition, Inter
 from protos.grpc import Header, Rpc
 from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse, ModelMetadataResponse
-from runtime.failure import failure
+from runtime.failure import failure, said_by
 from runtime.formats.custom_handlers import application, response_of
 from runtime.formats.loop_thread import LoopThread, through, until
 from runtime.formats.mlserver_types import error_of, fill, headers_of, request_of, tell_of
@@ -60,6 +60,7 @@ class Hosted:
     """A model in a thread with an event loop of its own, where it may block as MLServer's models do."""
 
     memory = 0  # only its own code knows
+    shares_runs = False
 
     def __init__(
         self,
@@ -116,10 +117,7 @@ class Hosted:
     async def close(self) -> None:
         self._closing.set()
         await asyncio.gather(*self._calls, return_exceptions=True)
-        try:
-            await asyncio.wrap_future(self._loop.submit(_unloaded(self._model)))
-        except Exception as error:  # noqa: BLE001 - it may raise anything, and is out of service all the same
-            _log.warning("model %r was not unloaded: %s: %s", self._name, type(error).__name__, error)
+        await asyncio.wrap_future(self._loop.submit(_unloaded(self._model)))
         self._loop.stop()
         self._forget()
 
@@ -151,7 +149,7 @@ class Hosted:
         asked = request_of(request, rpc)
         with _asked(self._model):
             answer = await self._model.predict(asked)
-        return self._response(request, answer), headers_of(answer)
+        return self._response(request, answer), headers_of(answer, rpc)
 
     def _response(self, request: InferRequest, answer: types.InferenceResponse) -> ModelInferResponse:
         if not isinstance(answer, types.InferenceResponse):
@@ -183,7 +181,7 @@ class HostedStream(Hosted):
         ) -> AsyncGenerator[tuple[ModelInferResponse, Headers], None]:
             with _asked(self._model):
                 async for answer in self._model.predict_stream(request_of(each, rpc) async for each in requests):
-                    yield self._response(first, answer), headers_of(answer)
+                    yield self._response(first, answer), headers_of(answer, rpc)
 
         async with aclosing(through(answers, asked(), self._called)) as made:
             async for response, headers in made:  # noqa: B007 - the last are those of the stream
@@ -224,14 +222,17 @@ async def _loaded(
                 raise FailedPrecondition(f"{made_of.__name__}.load() does not return True: the model is not ready")
             return model, await model.metadata(), endpoints
         except BaseException:
-            with suppress(Exception):  # it is half loaded, which many do not expect
-                await model.unload()
+            await _unloaded(model)
             raise
 
 
 async def _unloaded(model: MLModel) -> None:
+    """Has it unloaded, which may raise anything: half loaded, say, or of a task that it cancels and waits for."""
     with model_context(model.settings):
-        model.ready = not await model.unload()
+        try:
+            model.ready = not await model.unload()
+        except BaseException as error:  # noqa: BLE001 - it is out of service all the same
+            _log.warning("model %r was not unloaded: %s", model.name, said_by(error))
 
 
 @contextmanager

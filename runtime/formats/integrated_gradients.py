@@ -19,6 +19,7 @@ from runtime.explain import BASELINE, DELTA, FLOATS, TARGET, Question, attributi
 from runtime.formats.pytorch import device_of, reason, tensor_of, use_threads
 from runtime.model import Arrays, Model, TensorSpec
 from runtime.settings import ModelSettings
+from runtime.words import quoted
 
 try:
     from captum.attr import IntegratedGradients as Captum
@@ -45,7 +46,7 @@ class IntegratedGradients:
             raise FailedPrecondition("no input is of floating point, and integers have no gradients")
         if unknown := baseline.keys() - set(self._floats):
             raise FailedPrecondition(
-                f"baseline: {min(unknown)!r} is no floating-point input; those are {', '.join(map(repr, self._floats))}"
+                f"baseline: {min(unknown)!r} is no floating-point input; those are {quoted(self._floats)}"
             )
         self._baseline = {
             spec.name: _numbers(spec, baseline.get(spec.name, 0.0)) for spec in model.inputs if spec.datatype in FLOATS

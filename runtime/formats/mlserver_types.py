@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import re
+from collections.abc import Mapping
+from http import HTTPStatus
 from math import prod
 from typing import Any, TypeVar
 
@@ -18,20 +20,7 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
 from protos import binary
-from protos.errors import (
-    AlreadyExists,
-    CallError,
-    DeadlineExceeded,
-    FailedPrecondition,
-    Internal,
-    InvalidArgument,
-    NotFound,
-    PermissionDenied,
-    ResourceExhausted,
-    Unauthenticated,
-    Unavailable,
-    Unimplemented,
-)
+from protos.errors import KINDS, CallError, FailedPrecondition, Internal, InvalidArgument, Unavailable
 from protos.grpc import Header, Rpc
 from protos.infer_json import parameters_of, tell
 from protos.infer_request import InferRequest
@@ -49,21 +38,7 @@ _ERRORS: dict[type[MLServerError], type[CallError]] = {
     ModelParametersMissing: FailedPrecondition,
     ModelNotReady: Unavailable,
 }
-_STATUSES: dict[int, type[CallError]] = {400: InvalidArgument} | {
-    kind.code.http: kind
-    for kind in (
-        AlreadyExists,
-        DeadlineExceeded,
-        Internal,
-        InvalidArgument,
-        NotFound,
-        PermissionDenied,
-        ResourceExhausted,
-        Unauthenticated,
-        Unavailable,
-        Unimplemented,
-    )
-}
+_STATUSES = {kind.code.http: kind for kind in KINDS.values()} | dict.fromkeys((400, 422), InvalidArgument)
 _RESERVED = "grpc-"  # how the headers begin that gRPC keeps to itself
 _OF_GRPC = {"content-type", "host", "te"}  # which it does not tell either
 _OF_THE_SERVER = {
@@ -76,6 +51,29 @@ _OF_THE_SERVER = {
     "transfer-encoding",
     "upgrade",
     binary.HEADER.decode(),
+}
+# What HTTP has in no trailer, where our server would break the stream off for it.
+_NO_TRAILERS = {
+    b"authorization",
+    b"cache-control",
+    b"content-language",
+    b"content-location",
+    b"content-range",
+    b"etag",
+    b"expires",
+    b"host",
+    b"if-match",
+    b"if-modified-since",
+    b"if-none-match",
+    b"if-range",
+    b"if-unmodified-since",
+    b"keep-alive",
+    b"last-modified",
+    b"pragma",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"www-authenticate",
 }
 _NAME = re.compile(r"[0-9a-z_.-]+")  # as gRPC has it, which is narrower than HTTP
 _VALUE = re.compile(r"[ -~]*")
@@ -165,16 +163,30 @@ def tell_of(message: Any, theirs: Any) -> None:
             _log.warning("parameter %r of a model's answer is no text, number or truth, and is left out", name)
 
 
-def headers_of(answer: types.InferenceResponse) -> list[Header]:
-    """The headers that a model answers with. Raises Internal naming one that cannot be sent."""
-    told = (answer.parameters and answer.parameters.headers) or {}
+def headers_of(answer: types.InferenceResponse, rpc: Rpc | None) -> list[Header]:
+    """The headers that a model answers with, over gRPC as far as trailers may have them.
+
+    Raises Internal naming one that cannot be sent.
+    """
+    headers = _sendable((answer.parameters and answer.parameters.headers) or {})
+    return headers if rpc is None or rpc.rest else [each for each in headers if each[0] not in _NO_TRAILERS]
+
+
+def _sendable(told: Mapping[str, Any]) -> list[Header]:
     headers = [(name.lower(), value) for name, value in told.items()]
     for name, value in headers:
-        if name in _OF_THE_SERVER or name.startswith(_RESERVED):
-            raise Internal(f"header {name!r} of the model: it is the server's to write")
-        if not _NAME.fullmatch(name) or not isinstance(value, str) or not _VALUE.fullmatch(value):
-            raise Internal(f"header {name!r} of the model: it cannot be sent, being no word, or no plain ASCII text")
+        if wrong := _unsendable(name, value):
+            raise Internal(f"header {name!r} of the model: {wrong}")
     return [(name.encode(), value.encode()) for name, value in headers]
+
+
+def _unsendable(name: str, value: Any) -> str:
+    """Why a header cannot be sent; nothing if it can."""
+    if name in _OF_THE_SERVER or name.startswith(_RESERVED):
+        return "it is the server's to write"
+    if not _NAME.fullmatch(name) or not isinstance(value, str) or not _VALUE.fullmatch(value):
+        return "it cannot be sent, being no word, or no plain ASCII text"
+    return ""
 
 
 def _array(output: types.ResponseOutput) -> NDArray[Any]:
@@ -210,11 +222,18 @@ def _texts(data: Any, output: types.ResponseOutput) -> NDArray[Any]:
 
 
 def error_of(error: MLServerError | HTTPException) -> CallError:
-    """An error that a model raised, as one of ours, with its HTTP status even where gRPC has no word for that."""
+    """An error that a model raised, as one of ours, with its HTTP status even where gRPC has no word for that.
+
+    FastAPI's may have headers, which are told over HTTP, but for those that cannot be sent.
+    """
     status = error.status_code
     message = str(error.detail if isinstance(error, HTTPException) else error)
     kind = next((ours for theirs, ours in _ERRORS.items() if isinstance(error, theirs)), None) or _STATUSES.get(status)
     if kind is None and status in range(400, 600):
-        like = InvalidArgument if status < 500 else Internal  # noqa: PLR2004
+        like = InvalidArgument if status < HTTPStatus.INTERNAL_SERVER_ERROR else Internal
         kind = type(like.__name__, (like,), {"http": int(status)})
-    return (kind or Internal)(message)
+    made = (kind or Internal)(message)
+    if isinstance(error, HTTPException):
+        headers = [(name.lower(), value) for name, value in (error.headers or {}).items()]
+        made.headers = [(name.encode(), value.encode()) for name, value in headers if not _unsendable(name, value)]
+    return made

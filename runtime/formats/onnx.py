@@ -17,8 +17,11 @@ from protos.errors import FailedPrecondition, Internal, InvalidArgument
 from protos.tensors import DATATYPES
 from runtime.formats.onnx_weights import weights_of
 from runtime.model import NOTHING, Arrays, Parameters, TensorSpec
+from runtime.naming import naming
+from runtime.options import FormatOptions
 from runtime.repository import locate
-from runtime.settings import FILE, FormatOptions, ModelSettings
+from runtime.settings import FILE, ModelSettings
+from runtime.words import quoted
 
 try:
     import onnxruntime
@@ -51,10 +54,8 @@ _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 def load(settings: ModelSettings, folder: Path) -> OnnxModel:
     """Loads the file of a model folder. Raises FailedPrecondition saying what is wrong with it or its settings."""
     path = locate(folder, settings.uri, WELL_KNOWN)
-    try:
+    with naming(folder / FILE):
         return OnnxModel(path, settings)
-    except FailedPrecondition as error:
-        raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
 
 
 class OnnxModel:
@@ -129,7 +130,7 @@ def _specs(key: str, found: list[Any], declared: tuple[TensorSpec, ...], *, all_
     by_name = {each.name: each for each in found}
     names = [spec.name for spec in declared]
     if not set(names) <= by_name.keys() or (all_needed and len(names) < len(by_name)):
-        raise FailedPrecondition(f"{key}: {_quoted(names)} declared; the file has {_quoted(list(by_name))}")
+        raise FailedPrecondition(f"{key}: {quoted(names)} declared; the file has {quoted(by_name)}")
     for spec in declared:
         theirs = _spec(key, by_name[spec.name])
         shape = theirs.shape or spec.shape  # the file need not say one
@@ -173,7 +174,3 @@ def _encoded(array: NDArray[Any]) -> NDArray[Any]:
 def _reason(error: Exception) -> str:
     """What ONNX Runtime says on one line, without its own code before it."""
     return _CODE.sub("", " ".join(str(error).split()))
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(map(repr, names)) or "nothing"

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec
 
 from protos.errors import FailedPrecondition
+from runtime.words import quoted
 
 Names = Sequence[str | None]  # by position; None where only the order is known
 
@@ -38,7 +39,7 @@ class Program:
         unnamed = (name for name in declared if name not in known)
         order = [name if name in known and name is not None else next(unnamed, "") for name in self.inputs]
         if sorted(order) != sorted(declared):
-            raise FailedPrecondition(f"inputs: {_quoted(declared)} declared; forward takes {_quoted(self.inputs)}")
+            raise FailedPrecondition(f"inputs: {quoted(declared)} declared; forward takes {_told(self.inputs)}")
         return order
 
     def output_positions(self, declared: list[str]) -> list[int]:
@@ -51,7 +52,7 @@ class Program:
         else:
             positions = [self.outputs.index(name) for name in declared if name in self.outputs]
         if len(positions) != len(declared):
-            raise FailedPrecondition(f"outputs: {_quoted(declared)} declared; forward returns {_quoted(self.outputs)}")
+            raise FailedPrecondition(f"outputs: {quoted(declared)} declared; forward returns {_told(self.outputs)}")
         return positions
 
 
@@ -68,7 +69,5 @@ def names_of(spec: TreeSpec, verb: str) -> list[str | None]:
     return list(spec.context) if spec.type is dict else [None] * len(children)
 
 
-def _quoted(names: Names) -> str:
-    if not names:
-        return "nothing"
-    return ", ".join(map(repr, names)) if None not in names else f"{len(names)} tensors, known by their order"
+def _told(names: Names) -> str:
+    return quoted(names) if None not in names else f"{len(names)} tensors, known by their order"

@@ -33,8 +33,11 @@ from numpy.typing import NDArray
 
 from protos.errors import FailedPrecondition, Internal
 from protos.tensors import DATATYPES
-from runtime.model import NOTHING, Arrays, Parameters, TensorSpec, told
-from runtime.settings import ModelSettings, Options
+from runtime.failure import said_by
+from runtime.model import NOTHING, Arrays, Parameters, TensorSpec
+from runtime.options import Options
+from runtime.settings import ModelSettings
+from runtime.words import quoted
 
 PLATFORM = "python_numpy"
 WITH_PARAMETERS = 2  # arguments of predict
@@ -66,7 +69,7 @@ class PythonModel:
         self._predict: Callable[..., Any] | None = self._object.predict
 
     def run(self, arrays: Arrays, parameters: Parameters = NOTHING) -> Arrays:
-        """Calls `predict`. Raises what it raises, and FailedPrecondition when it returns other than is declared."""
+        """Calls `predict`. Raises what it raises, and FailedPrecondition when it returns no outputs by name."""
         if self._predict is None:
             raise Internal("the model is closed")
         given = {name: _read_only(array) for name, array in arrays.items()}
@@ -84,8 +87,8 @@ class PythonModel:
         try:
             if hasattr(ending, "close"):
                 ending.close()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is out of service all the same
-            _log.warning("model %r was not closed: %s: %s", self.name, type(error).__name__, error)
+        except BaseException as error:  # noqa: BLE001 - it is out of service all the same
+            _log.warning("model %r was not closed: %s", self.name, said_by(error))
         self._forget()
 
 
@@ -130,17 +133,15 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _output(spec: TensorSpec, result: Mapping[str, Any]) -> NDArray[Any]:
-    dtype = DATATYPES[spec.datatype]
     try:
         value = result[spec.name]
     except KeyError:
-        found = ", ".join(map(repr, result)) or "nothing"
-        raise FailedPrecondition(f"predict returns no {spec.name!r}, only {found}") from None
+        raise FailedPrecondition(f"predict returns no {spec.name!r}, only {quoted(result)}") from None
     array: NDArray[Any] = np.array(value)  # a copy: their code may write its next answer where it wrote this one
-    if dtype == _TEXT and array.dtype.kind in "SUO":
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))  # V2 knows one order of bytes
+    if DATATYPES[spec.datatype] == _TEXT and array.dtype.kind in "SUO":
         array = np.array([_bytes(spec, element) for element in array.ravel()], _TEXT).reshape(array.shape)
-    if array.dtype != dtype or array.ndim != len(spec.shape):
-        raise FailedPrecondition(f"output {spec.name!r} is declared {spec}; predict returns {told(array)}")
     return array
 
 

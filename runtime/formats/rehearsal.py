@@ -9,11 +9,11 @@ from zipfile import ZipFile, is_zipfile
 
 import msgspec
 
-from protos.errors import FailedPrecondition
 from runtime.formats import compiled
 from runtime.formats.exported import WELL_KNOWN
 from runtime.formats.gpu import wants_graphs
 from runtime.formats.pytorch import device_of
+from runtime.naming import naming
 from runtime.repository import locate
 from runtime.settings import FILE, ModelSettings
 
@@ -28,14 +28,12 @@ def on_cpu(settings: ModelSettings, folder: Path) -> ModelSettings | None:
     Raises FailedPrecondition where settings or archive do not fit the GPU that it is for.
     """
     changed: dict[str, Any] = {"device": "cpu"}
-    try:
+    with naming(folder / FILE):
         if settings.implementation in PYTORCH:
             wants_graphs(settings)
             changed["cuda_graphs"] = False
         if settings.implementation == EXPORTED and _made_on_gpu(locate(folder, settings.uri, WELL_KNOWN), settings):
             return None
-    except FailedPrecondition as error:
-        raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
     return replace(settings, options=msgspec.structs.replace(settings.options, **changed))
 
 

@@ -29,8 +29,10 @@ from runtime.formats.pytorch import (
     use_threads,
 )
 from runtime.model import NOTHING, Arrays, Parameters
+from runtime.naming import naming
 from runtime.repository import locate
 from runtime.settings import FILE, ModelSettings
+from runtime.words import quoted
 
 PLATFORM = "pytorch_torchscript"
 WELL_KNOWN = ("model.pt", "model.pth")
@@ -45,7 +47,7 @@ def load(settings: ModelSettings, folder: Path) -> TorchScriptModel:
     """Loads the archive of a model folder. Raises FailedPrecondition saying what is wrong with it or its settings."""
     silence(r"`torch\.jit\.\w+` is deprecated")  # nothing that an operator could act on
     path = locate(folder, settings.uri, WELL_KNOWN)
-    try:
+    with naming(folder / FILE):
         graphs = wants_graphs(settings)
         device = device_of(settings)
         try:
@@ -53,12 +55,8 @@ def load(settings: ModelSettings, folder: Path) -> TorchScriptModel:
         except Exception as error:
             says = _other(path) or _reason(error)
             raise load_error(f"{path.name} is not a TorchScript archive: {says}", error) from error
-        model = TorchScriptModel(
-            _frozen(module), settings, device, graphs=graphs, thawed=module if settings.options.explained else None
-        )
-    except FailedPrecondition as error:
-        raise FailedPrecondition(f"{folder / FILE}: {error.message}") from error.__cause__
-    return model
+        thawed = module if settings.options.explained else None
+        return TorchScriptModel(_frozen(module), settings, device, graphs=graphs, thawed=thawed)
 
 
 class TorchScriptModel:
@@ -146,7 +144,7 @@ class TorchScriptModel:
         if isinstance(result, dict):
             missing = [name for name in names if name not in result]
             if missing:
-                raise Internal(f"forward returns no {missing[0]!r}, only {', '.join(map(repr, result))}")
+                raise Internal(f"forward returns no {missing[0]!r}, only {quoted(result)}")
             return {name: result[name] for name in names}
         if not isinstance(result, tuple | list) or len(result) != len(names):
             found = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
@@ -185,7 +183,7 @@ def _order(declared: list[str], arguments: list[Any]) -> list[str]:
     required = sum(not argument.has_default_value() for argument in arguments)
     order = declared if set(declared).isdisjoint(takes) else takes[: len(declared)]
     if set(order) != set(declared) or not required <= len(order) <= len(takes):
-        raise FailedPrecondition(f"inputs: {_quoted(declared)} declared; forward takes {_quoted(takes)}")
+        raise FailedPrecondition(f"inputs: {quoted(declared)} declared; forward takes {quoted(takes)}")
     for argument in arguments[: len(order)]:
         if str(argument.type) not in ("Tensor", "Optional[Tensor]"):
             raise FailedPrecondition(f"forward's {argument.name!r} is {argument.type}; only tensors are served")
@@ -219,7 +217,3 @@ def _reason(error: Exception) -> str:
     if lines and lines[0].startswith(_TRACEBACK):
         return next((line for line in reversed(lines) if _RAISED.match(line)), lines[-1])
     return pytorch.reason(error)
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(map(repr, names)) or "nothing"

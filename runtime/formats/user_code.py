@@ -19,9 +19,11 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from protos.errors import CallError, FailedPrecondition
+from runtime.failure import said_by
 from runtime.formats.python import PythonModel
 from runtime.housed import Housed
 from runtime.model import Model
+from runtime.naming import naming
 from runtime.served import Servable
 from runtime.settings import FILE, ModelSettings
 from runtime.worker import Thread
@@ -49,7 +51,7 @@ def load(settings: ModelSettings, folder: Path) -> Model | Servable:
 
 
 def _made(settings: ModelSettings, folder: Path) -> Model | Servable:
-    with UserCode(folder) as code:
+    with naming(folder / FILE), UserCode(folder) as code:
         try:
             found = code.find(settings.implementation)
             if any(f"{base.__module__}.{base.__name__}" == "mlserver.model.MLModel" for base in found.__mro__):
@@ -57,10 +59,10 @@ def _made(settings: ModelSettings, folder: Path) -> Model | Servable:
 
                 return host(found, settings, folder, forget=code.forget)
             return PythonModel(found, settings, folder, forget=code.forget)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             code.forget()
             says = error.message if isinstance(error, CallError) else code.where(error)
-            raise FailedPrecondition(f"{folder / FILE}: {says}") from error
+            raise FailedPrecondition(says) from error
 
 
 class UserCode:
@@ -73,7 +75,8 @@ class UserCode:
 
     def __enter__(self) -> Self:
         _alone.acquire()
-        sys.path.insert(0, str(self._folder))
+        # A new list: an import in another thread, which goes along the old one, would miss an entry.
+        sys.path = [str(self._folder), *sys.path]
         importlib.invalidate_caches()
         # Bytecode is told from newer source by the second, a reload by the nanosecond; and the folder is not ours.
         self._dont_write_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
@@ -82,8 +85,10 @@ class UserCode:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             sys.dont_write_bytecode = self._dont_write_bytecode
+            path = sys.path.copy()
             with suppress(ValueError):  # their code may have put it in order already
-                sys.path.remove(str(self._folder))
+                path.remove(str(self._folder))
+            sys.path = path
             beside = [name for name, module in sys.modules.copy().items() if self._has(module)]
             for name in beside:
                 if not name.startswith(self._name):
@@ -103,16 +108,16 @@ class UserCode:
 
     def forget(self) -> None:
         """Lets go of the modules when the model is closed."""
-        for name in [name for name in sys.modules if name.startswith(self._name)]:
+        for name in [name for name in sys.modules.copy() if name.startswith(self._name)]:
             del sys.modules[name]
 
     def where(self, error: BaseException) -> str:
         """What went wrong, and on which line of the user's code."""
-        says = f"{type(error).__name__}: {error}"
         if isinstance(error, SyntaxError) and error.filename:
             return f"{Path(error.filename).name}, line {error.lineno}: {type(error).__name__}: {error.msg}"
         frames = traceback.extract_tb(error.__traceback__)
         theirs = [frame for frame in frames if Path(frame.filename).is_relative_to(self._folder)]
+        says = said_by(error)
         return f"{Path(theirs[-1].filename).name}, line {theirs[-1].lineno}: {says}" if theirs else says
 
     def _module(self, name: str) -> ModuleType:

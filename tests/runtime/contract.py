@@ -9,7 +9,7 @@ import pytest
 
 from protos.errors import Internal
 from protos.tensors import DATATYPES
-from runtime.model import Model, batched
+from runtime.model import Model, shares_runs
 
 
 # Whoever loads a PyTorch model says so for the process; pytest forgets it from test to test.
@@ -59,7 +59,7 @@ class ModelContract:
         assert model.platform
         assert model.inputs
         assert model.outputs
-        assert batched(model)
+        assert shares_runs(model, 2)
 
     def test_it_says_how_much_memory_its_weights_take(self, model):
         assert model.memory == self.holds

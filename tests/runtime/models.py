@@ -192,3 +192,28 @@ class Fake:
 
     def close(self) -> None:
         self.closed += 1
+
+
+BLOCKS = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+class Model:
+    def load(self, folder, when="predict"):
+        self.when = when
+        self.block("load")
+        ThreadPoolExecutor(1).submit(self.block, "beside")
+
+    def predict(self, inputs):
+        if inputs["x"].max() > 90:
+            self.block("predict")
+        return {"y": inputs["x"]}
+
+    def close(self):
+        self.block("close")
+
+    def block(self, when):
+        if when == self.when:
+            print("it blocks", flush=True)
+            threading.Event().wait()
+"""

@@ -439,6 +439,7 @@ class Mounted:
     """A servable of which nothing but its routes matters."""
 
     memory = 0
+    shares_runs = False
 
     def __init__(self, path, method="GET"):
         self.routes = [Route(path, self.infer, methods=[method])]

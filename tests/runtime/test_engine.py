@@ -610,6 +610,31 @@ def test_settings_written_again_as_they_were_load_nothing(tmp_path):
     asyncio.run(scenario())
 
 
+def test_what_changed_while_it_was_loaded_is_loaded_again(tmp_path, caplog):
+    """Nobody knows which of both was read, and so it is like nothing else."""
+    keep(tmp_path, "m", 1)
+
+    class Changes(Loader):
+        def __call__(self, settings, folder):
+            model = super().__call__(settings, folder)
+            if len(self.models) == 1:
+                keep(tmp_path, "m", 2)
+            return model
+
+    async def scenario():
+        load = Changes()
+        async with running(tmp_path, load) as engine:
+            prints = []
+            for _ in range(3):
+                await engine.load("m")
+                (served,) = engine.all_served("m").values()
+                prints.append(served.fingerprint)
+            assert len(load.models) == len(set(prints)) == 2
+
+    asyncio.run(scenario())
+    assert "files of model 'm' changed while it was loaded" in caplog.text
+
+
 def test_a_full_queue_refuses_before_the_tensors_are_read(tmp_path):
     """A request that is refused is counted; that its tensors make no sense is nobody's business then."""
     keep(tmp_path, "m", 1)

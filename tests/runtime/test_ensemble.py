@@ -15,7 +15,8 @@ from protos.tensors import outputs_of
 from runtime.catalogue import Entry, State
 from runtime.formats import load
 from runtime.model import NOTHING
-from runtime.settings import FILE, EnsembleOptions
+from runtime.options import EnsembleOptions
+from runtime.settings import FILE
 from tests.runtime.models import Fake, Minus, Mlp, Times, put, tensor
 from tests.runtime.test_engine import Loader, answer, keep, request, running, told
 
@@ -62,6 +63,14 @@ def ensemble(root, name="desk", **extra):
 
 def chain(root, name="desk", *steps):
     made(root, name, "runtime.Chain", steps=list(steps))
+
+
+def ensemble_of(root, member):
+    ensemble(root, members={member: 1})
+
+
+def chain_of(root, step):
+    chain(root, "desk", step)
 
 
 def test_a_mean_is_weighted(tmp_path):
@@ -182,14 +191,11 @@ def test_a_part_that_is_loaded_meanwhile_is_not_loaded_again(tmp_path):
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("kind", [ensemble, chain])
+@pytest.mark.parametrize("kind", [ensemble_of, chain_of])
 @pytest.mark.parametrize("key", ["inputs", "outputs"])
 def test_a_part_with_other_tensors_is_named_until_what_is_made_of_it_is_loaded_anew(tmp_path, kind, key):
     put(tmp_path, "a", inputs=[X], outputs=[Y])
-    if kind is ensemble:
-        ensemble(tmp_path, members={"a": 1})
-    else:
-        chain(tmp_path, "desk", "a")
+    kind(tmp_path, "a")
 
     async def scenario():
         async with running(tmp_path, Declared) as engine:
@@ -339,13 +345,10 @@ def test_a_part_is_given_only_what_it_declares(tmp_path, taken, made_of):
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("kind", [ensemble, chain])
+@pytest.mark.parametrize("kind", [ensemble_of, chain_of])
 def test_a_part_that_takes_less_since_it_was_loaded_anew_is_given_that(tmp_path, kind):
     put(tmp_path, "five", inputs=[X], outputs=[Y])
-    if kind is ensemble:
-        ensemble(tmp_path, members={"five": 1})
-    else:
-        chain(tmp_path, "desk", "five")
+    kind(tmp_path, "five")
 
     async def scenario():
         async with running(tmp_path, Declared) as engine:

@@ -28,9 +28,9 @@ from runtime.finance.features import NAMES, WINDOW
 from runtime.finance.networks import Recurrent
 from runtime.formats.program import Program
 from runtime.metrics import Metrics, ModelMetrics
+from runtime.options import ExplainOptions, FormatOptions
 from runtime.prepare import prepare
 from runtime.repository import Repository
-from runtime.settings import ExplainOptions, FormatOptions
 from tests import plain_http
 from tests.process import ROOT, Runtime
 from tests.runtime.models import AsDict, Both, Centred, InPlace, Mlp, Times, Total, put, tensor
@@ -548,6 +548,7 @@ class Plain:
     inputs = ()
     outputs = ()
     reads_parameters = False
+    shares_runs = False
     memory = 0
 
     def admit(self):

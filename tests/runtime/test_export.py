@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +288,13 @@ def test_exporting_warns_of_nothing(tmp_path):
     assert [str(warning.message) for warning in told] == []
 
 
+@pytest.mark.parametrize("given", [{"formats": ("pt", "pt")}, {"outputs": ("y", "y")}])
+def test_what_is_named_twice_is_refused(tmp_path, given):
+    with pytest.raises(FailedPrecondition, match=r"(format 'pt'|output 'y') is named twice"):
+        export(Times(2.0), [X], tmp_path / "m", **given)
+    assert not (tmp_path / "m").exists()
+
+
 def test_a_sample_is_of_one_model(tmp_path):
     folder = export(Times(2.0), [X], tmp_path / "m")
     model = load_from(tmp_path)
@@ -298,9 +306,12 @@ def test_a_sample_is_of_one_model(tmp_path):
         check_sample(model, wrong)
     with pytest.raises(FailedPrecondition, match="the model does not take its warm-up sample"):
         check_sample(model, Sample({"z": sample.inputs["x"]}, sample.outputs))
-    (folder / "warm-up.npz").write_bytes(b"junk")
-    with pytest.raises(FailedPrecondition, match=r"warm-up\.npz is not a sample of this model"):
-        read_sample(folder, model)
+    lone = BytesIO()
+    np.save(lone, X.numpy())
+    for junk in (b"junk", b"", lone.getvalue()):
+        (folder / "warm-up.npz").write_bytes(junk)
+        with pytest.raises(FailedPrecondition, match=r"warm-up\.npz is not a sample of this model"):
+            read_sample(folder, model)
     Sample({"z": sample.inputs["x"]}, {}).write(folder / "warm-up.npz")
     with pytest.raises(FailedPrecondition, match="of this model: it has no 'inputs/x', only 'inputs/z'"):
         read_sample(folder, model)

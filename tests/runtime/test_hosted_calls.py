@@ -35,6 +35,7 @@ SECONDS = 60
 
 TELLS = """
     import json
+    from fastapi import HTTPException
     from mlserver import MLModel
     from mlserver.codecs import StringCodec
     from mlserver.types import InferenceResponse, Parameters
@@ -42,6 +43,8 @@ TELLS = """
     class Model(MLModel):
         async def predict(self, payload):
             headers = payload.parameters.headers
+            if "x-refused" in headers:
+                raise HTTPException(401, "no", json.loads(headers["x-refused"]))
             told = {
                 "id": payload.id,
                 "kind": type(payload.inputs[0].data[0]).__name__,
@@ -197,6 +200,25 @@ def test_so_does_metadata(address):
     assert trailing["x-two"] == "2"
 
 
+def test_a_refusal_of_a_model_has_its_headers(address):
+    told = json.dumps({"WWW-Authenticate": "Basic", "Retry-After": "3"})
+    refused = post(address, "tells", x_refused=told)
+    assert (refused.status_code, refused.json()) == (401, {"error": "no"})
+    assert refused.headers.get_list("www-authenticate") == ["Basic"]  # and not what ours would be
+    assert refused.headers["retry-after"] == "3"
+    with pytest.raises(grpc.RpcError) as failed:
+        by_grpc(address, request("tells", [b"a"]), [("x-refused", told)])
+    assert failed.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_headers_that_no_trailer_may_be_are_told_over_http_alone(address):
+    told = json.dumps({"Cache-Control": "no-store", "X-Two": "2"})
+    assert post(address, "tells", x_answers=told).headers["cache-control"] == "no-store"
+    _, trailing = by_grpc(address, request("tells", [b"a"]), [("x-answers", told)])
+    assert trailing["x-two"] == "2"
+    assert "cache-control" not in trailing
+
+
 @pytest.mark.parametrize(
     ("headers", "says"),
     [
@@ -208,10 +230,12 @@ def test_so_does_metadata(address):
         ({"x-a": 1}, "header 'x-a' of the model: it cannot be sent"),
     ],
 )
-def test_headers_that_no_answer_can_have_are_the_models_fault(address, headers, says):
+def test_headers_that_no_answer_can_have_are_the_models_fault_and_a_refusal_goes_without(address, headers, says):
     answered = post(address, "tells", x_answers=json.dumps(headers))
     assert answered.status_code == 500
     assert says in answered.json()["error"]
+    refused = post(address, "tells", x_refused=json.dumps(headers | {"x-b": "c"}))
+    assert (refused.status_code, refused.json()["error"], refused.headers["x-b"]) == (401, "no", "c")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

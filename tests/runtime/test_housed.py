@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 
-from protos.errors import FailedPrecondition
+from protos.errors import FailedPrecondition, Internal
 from runtime.batched import Batched
 from runtime.formats import load
 from runtime.metrics import ModelMetrics
@@ -54,13 +55,18 @@ def threads(name):
     return [each for each in threading.enumerate() if each.name == f"model {name}"]
 
 
+def written(root, name, code, **extra):
+    """The folder of a model of that code, and its settings."""
+    folder = put(root, name, implementation="models.Model", parameters={"extra": extra}, **ROWS)
+    (folder / "models.py").write_text(code)
+    (found,) = Repository(root).find(name)
+    assert found.settings, found.reason
+    return folder, found.settings
+
+
 def test_what_a_thread_keeps_is_there_whoever_calls(tmp_path):
-    folder = put(tmp_path, "keeps", implementation="models.Model", **ROWS)
-    (folder / "models.py").write_text(KEEPS)
-    (found,) = Repository(tmp_path).find("keeps")
-    settings = found.settings
-    assert settings, found.reason
-    prepared = prepare(load, settings, found.folder)
+    folder, settings = written(tmp_path, "keeps", KEEPS)
+    prepared = prepare(load, settings, folder)
 
     async def scenario():
         to = Batched(prepared.model, settings, ModelMetrics(), prepared.times)
@@ -74,10 +80,7 @@ def test_what_a_thread_keeps_is_there_whoever_calls(tmp_path):
 
 
 def test_its_thread_ends_with_it(tmp_path):
-    folder = put(tmp_path, "ends", implementation="models.Model", **ROWS)
-    (folder / "models.py").write_text(
-        "class Model:\n    def predict(self, inputs):\n        return {'y': inputs['x']}\n"
-    )
+    written(tmp_path, "ends", "class Model:\n    def predict(self, inputs):\n        return {'y': inputs['x']}\n")
     model = load_from(tmp_path, "ends")
     (thread,) = threads("ends")
     model.close()
@@ -86,13 +89,89 @@ def test_its_thread_ends_with_it(tmp_path):
 
 
 def test_the_thread_of_one_that_does_not_load_ends(tmp_path):
-    folder = put(tmp_path, "fails", implementation="models.Model", **ROWS)
-    (folder / "models.py").write_text("1 / 0\n")
+    written(tmp_path, "fails", "1 / 0\n")
     with pytest.raises(FailedPrecondition, match=r"models.py, line 1: ZeroDivisionError: division by zero"):
         load_from(tmp_path, "fails")
     for thread in threads("fails"):
         thread.join(60)
         assert not thread.is_alive()
+
+
+ENDS = """
+import asyncio
+
+class Stop(BaseException):
+    pass
+
+class Model:
+    def load(self, folder, when, error):
+        self.when, self.error = when, error
+        self.now("load")
+
+    def predict(self, inputs):
+        self.now("predict")
+        return {"y": inputs["x"]}
+
+    def close(self):
+        self.now("close")
+
+    def now(self, when):
+        if when == self.when:
+            raise {"Stop": Stop, "KeyboardInterrupt": KeyboardInterrupt, "CancelledError": asyncio.CancelledError}[
+                self.error
+            ]("here")
+"""
+
+
+@pytest.mark.parametrize("error", ["Stop", "KeyboardInterrupt", "CancelledError"])
+@pytest.mark.parametrize("when", ["load", "predict", "close"])
+def test_what_would_end_a_process_or_a_task_ends_neither(tmp_path, when, error):
+    name = f"{when} {error}"
+    folder, settings = written(tmp_path, name, ENDS, when=when, error=error)
+    if when == "close":
+        model = prepare(load, settings, folder).model
+        with suppress(Internal):
+            model.close()
+    else:
+        with pytest.raises(FailedPrecondition, match=f"{error}: here"):
+            prepare(load, settings, folder)
+    for thread in threads(name):
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+WAITS = """
+import time
+
+class Model:
+    def load(self, folder):
+        self.folder = folder
+
+    def predict(self, inputs):
+        return {"y": inputs["x"]}
+
+    def close(self):
+        (self.folder / "begins").touch()
+        end = time.monotonic() + 60
+        while not (self.folder / "may end").exists() and time.monotonic() < end:
+            time.sleep(0.001)
+"""
+
+
+def test_the_event_loop_goes_on_while_it_closes(tmp_path):
+    folder, settings = written(tmp_path, "waits", WAITS)
+    prepared = prepare(load, settings, folder)
+
+    async def scenario():
+        to = Batched(prepared.model, settings, ModelMetrics(), prepared.times)
+        closing = asyncio.create_task(to.close())
+        async with asyncio.timeout(60):
+            while not (folder / "begins").exists():
+                await asyncio.sleep(0.001)
+        (folder / "may end").touch()
+        await closing
+
+    asyncio.run(scenario())
 
 
 REUSES = """
@@ -109,8 +188,7 @@ class Model:
 
 
 def test_its_answer_stays_when_it_writes_the_next_one_in_the_same_place(tmp_path):
-    folder = put(tmp_path, "reuses", implementation="models.Model", **ROWS)
-    (folder / "models.py").write_text(REUSES)
+    written(tmp_path, "reuses", REUSES)
     model = load_from(tmp_path, "reuses")
     first = model.run(X)
     model.run({"x": 5 * X["x"]})

@@ -33,7 +33,7 @@ from protos.v2 import SERVICE
 from runtime.__main__ import main
 from tests import plain_http
 from tests.process import _ENVIRONMENT, ROOT, Process, Runtime, until
-from tests.runtime.models import Mlp, Slow, Times, put, tensor
+from tests.runtime.models import BLOCKS, Mlp, Slow, Times, put, tensor
 
 TIMES: dict[str, Any] = {"outputs": [tensor("y", "FP32", -1, 4)]}
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -275,33 +275,7 @@ def test_sigterm_under_load_fails_no_call(repository, tmp_path):
         assert server.wait() == 0
 
 
-BLOCKS = """
-import threading
-import time
-
-class Model:
-    def load(self, folder, when):
-        self.when = when
-        if when == "load":
-            self.block(folder)
-
-    def predict(self, inputs):
-        if inputs["x"].max() > 90:
-            self.block("")
-        time.sleep(0.001)  # so it is not run in the event loop
-        return {"y": inputs["x"]}
-
-    def close(self):
-        if self.when == "close":
-            self.block("")
-
-    def block(self, folder):
-        print("it blocks", flush=True)
-        threading.Event().wait()
-"""
-
-
-@pytest.mark.parametrize("when", ["load", "predict", "close"])
+@pytest.mark.parametrize("when", ["load", "predict", "close", "beside"])
 def test_sigterm_waits_for_no_code_that_blocks_for_ever(tmp_path, when):
     folder = put(tmp_path, "m", implementation="models.Model", parameters={"extra": {"when": when}}, **SLOW)
     (folder / "models.py").write_text(BLOCKS)
@@ -321,9 +295,54 @@ def test_sigterm_waits_for_no_code_that_blocks_for_ever(tmp_path, when):
         server.says("^it blocks$")
         if when != "close":
             server.signal(signal.SIGTERM)
-        assert server.wait() == (when != "load")
-        said = "a model that was loading is given up" if when == "load" else "stopping took 1 s; given up: 'm'"
+        ends = when in ("load", "beside")  # but for what Python would wait for
+        assert server.wait() == (not ends)
+        said = "what a model's code still does is given up" if ends else "stopping took 1 s; given up: 'm'"
         assert said in server.complained
+
+
+FORKS = """
+import multiprocessing
+import time
+
+import numpy as np
+
+class Model:
+    def predict(self, inputs):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+        child.start()
+        child.terminate()
+        child.join(60)
+        return {"y": np.full(len(inputs["x"]), child.exitcode, np.float32)}
+"""
+
+
+def test_what_a_model_forks_can_be_ended_and_does_not_end_the_server(tmp_path):
+    folder = put(tmp_path / "models", "m", implementation="models.Model", **SLOW)
+    (folder / "models.py").write_text(FORKS)
+    x = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}
+    with Runtime(tmp_path / "models", tmp_path) as server, httpx.Client(base_url=f"http://{server.address}") as client:
+        for _ in range(2):
+            answered = client.post("/v2/models/m/infer", json={"inputs": [x]}).raise_for_status()
+            assert answered.json()["outputs"][0]["data"] == [-signal.SIGTERM]
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize("stdout", [">&-", "| true"])
+def test_it_ends_though_nobody_reads_what_it_says(stdout):
+    code = (
+        "import sys, threading, time; from protos.ending import leave; "
+        "threading.Thread(target=time.sleep, args=(60,)).start(); sys.stdout and print('said'); leave(0)"
+    )
+    ran = subprocess.run(
+        ["bash", "-c", f'set -o pipefail; "$0" -c "$1" {stdout}', sys.executable, code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},  # so that it breaks where it is flushed
+        timeout=50,
+        check=False,
+    )
+    assert ran.returncode == 0
 
 
 def test_sigterm_waits_for_no_disk_that_does_not_answer(tmp_path):

@@ -14,6 +14,7 @@ from protos.messages import ModelInferRequest, ModelInferResponse
 from protos.tensors import add_inputs, outputs_of
 from runtime.engine import Engine
 from runtime.formats import python
+from runtime.formats.user_code import UserCode
 from runtime.metrics import Metrics
 from runtime.repository import Repository
 from runtime.warmup import warm_up
@@ -148,6 +149,14 @@ def test_two_models_may_each_have_a_models_py_and_import_what_lies_beside_it(tmp
     assert set(sys.modules) - before[0] == set()
 
 
+def test_an_import_elsewhere_finds_all_that_it_would(tmp_path):
+    """It goes along a list of folders, which nobody may change under it."""
+    path, before = sys.path, sys.path.copy()
+    with UserCode(tmp_path):
+        assert sys.path == [str(tmp_path), *before]
+    assert sys.path == path == before
+
+
 @pytest.mark.parametrize("init", [True, False])
 def test_a_package_may_lie_beside_the_settings(tmp_path, init):
     before = set(sys.modules)
@@ -270,10 +279,10 @@ def test_text_may_be_returned_in_any_form(tmp_path):
 @pytest.mark.parametrize(
     ("returned", "says"),
     [
-        ("inputs['x'].astype('f8')", "output 'y' is declared FP32 [-1, 2]; predict returns FP64 [1, 2]"),
-        ("inputs['x'][:, 0]", "output 'y' is declared FP32 [-1, 2]; predict returns FP32 [1]"),
-        ("[[1, 2]]", "output 'y' is declared FP32 [-1, 2]; predict returns INT64 [1, 2]"),
-        ("1j * inputs['x']", "output 'y' is declared FP32 [-1, 2]; predict returns complex64 [1, 2]"),
+        ("inputs['x'].astype('f8')", "output 'y' is declared FP32 [-1, 2]; the model returns FP64 [1, 2]"),
+        ("inputs['x'][:, 0]", "output 'y' is declared FP32 [-1, 2]; the model returns FP32 [1]"),
+        ("[[1, 2]]", "output 'y' is declared FP32 [-1, 2]; the model returns INT64 [1, 2]"),
+        ("1j * inputs['x']", "output 'y' is declared FP32 [-1, 2]; the model returns complex64 [1, 2]"),
     ],
 )
 def test_other_outputs_than_declared_are_refused_at_the_warm_up(tmp_path, returned, says):
@@ -309,6 +318,13 @@ def test_inputs_cannot_be_written_to(tmp_path):
         loaded(tmp_path, code, "models.Writes").run(x())
 
 
+def test_an_answer_may_have_its_bytes_in_another_order(tmp_path):
+    code = "class Doubles:\n    def predict(self, inputs):\n        return {'y': (2 * inputs['x']).astype('>f4')}\n"
+    model = loaded(tmp_path, code, "models.Doubles")
+    warm_up(model, max_rows=1)
+    assert model.run(x())["y"].tolist() == (2 * x()["x"]).tolist()
+
+
 def test_what_predict_raises_is_the_answer_of_that_call_alone(tmp_path):
     code = """
         class Choosy:
@@ -340,6 +356,11 @@ def test_what_predict_raises_is_the_answer_of_that_call_alone(tmp_path):
         (DOUBLES, "mlserver_nobody.Model", "come with pip install 'croupier[mlserver]'"),
         ("\n\nimport nobody", "models.Doubles", "models.py, line 3: ModuleNotFoundError: No module named 'nobody'"),
         ("x = 1\ndef y(:", "models.Doubles", "models.py, line 2: SyntaxError: invalid syntax"),
+        (
+            "class Untold(Exception):\n    def __str__(self):\n        raise ValueError\nraise Untold",
+            "models.Doubles",
+            "models.py, line 4: Untold: and what it says cannot be told",
+        ),
         ("raise SystemExit(3)", "models.Doubles", "models.py, line 1: SystemExit: 3"),
         ("class Doubles: pass", "models.Doubles", "implementation: Doubles has no predict(self, inputs)"),
         (
@@ -415,7 +436,8 @@ def test_a_model_that_would_end_the_process_at_its_warm_up_is_refused(tmp_path):
         await engine.close()
         return failed.reason
 
-    assert asyncio.run(scenario()) == "SystemExit: 3"
+    says = "the model does not take its declared inputs, 'x' FP32 [1, 2]: SystemExit: 3"
+    assert asyncio.run(scenario()).endswith(says)
 
 
 def test_a_model_that_would_end_the_process_serves_on_and_is_unloaded(tmp_path, caplog):

@@ -11,7 +11,8 @@ import torch
 from protos.errors import FailedPrecondition
 from runtime.formats import compiled
 from runtime.formats.rehearsal import on_cpu
-from runtime.settings import FILE, FormatOptions, read_settings
+from runtime.options import FormatOptions
+from runtime.settings import FILE, read_settings
 from tests.runtime.models import put
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,14 @@ def test_what_is_no_model_is_passed_over(tmp_path):
 def test_a_root_that_is_gone_is_said_to_be(tmp_path):
     with pytest.raises(FailedPrecondition, match=r"there is no folder .*missing"):
         Repository(tmp_path / "missing").scan()
+
+
+def test_a_root_stays_where_it_was_when_a_models_code_goes_elsewhere(tmp_path, monkeypatch):
+    put(tmp_path, "m")
+    monkeypatch.chdir(tmp_path.parent)
+    repository = Repository(Path(tmp_path.name))
+    monkeypatch.chdir("/")
+    assert [found.name for found in repository.scan()] == ["m"]
 
 
 def test_a_root_that_cannot_be_listed_is_said_to_be(tmp_path, monkeypatch):
@@ -198,6 +207,22 @@ def test_a_fingerprint_changes_with_any_file_of_the_model(tmp_path):
     assert len(set(prints)) == 5
 
 
+def test_a_fingerprint_changes_though_size_and_time_stay(tmp_path):
+    archive = put(tmp_path, "m", b"old") / "model.pt"
+    (found,) = Repository(tmp_path).find("m")
+    before, stat = found.fingerprint(), archive.stat()
+    archive.write_bytes(b"new")
+    os.utime(archive, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert found.fingerprint() != before
+
+
+def test_a_fingerprint_waits_for_no_pipe(tmp_path):
+    put(tmp_path, "m", parameters={"uri": "./pipe"})
+    os.mkfifo(tmp_path / "m" / "pipe")
+    (found,) = Repository(tmp_path).find("m")
+    assert found.fingerprint() == found.fingerprint()
+
+
 def test_a_fingerprint_is_of_the_files_in_a_models_own_folders_too(tmp_path):
     folder = put(tmp_path, "m", b"archive")
 
@@ -208,6 +233,7 @@ def test_a_fingerprint_is_of_the_files_in_a_models_own_folders_too(tmp_path):
     for others in ("__pycache__", ".git", "other"):
         (folder / others).mkdir()
         (folder / others / "file").touch()
+    (folder / ".cache").write_text("of somebody's")
     put(folder, "other", b"archive", name="other")
     assert fingerprint() == before
     (folder / "code" / "inner").mkdir(parents=True)
@@ -217,14 +243,14 @@ def test_a_fingerprint_is_of_the_files_in_a_models_own_folders_too(tmp_path):
     assert fingerprint() != first
 
 
-def test_settings_that_are_written_again_as_they_were_change_no_fingerprint(tmp_path):
+@pytest.mark.parametrize("name", ["model-settings.json", "model.pt"])
+def test_what_is_written_again_as_it_was_changes_no_fingerprint(tmp_path, name):
     folder = put(tmp_path, "m", b"archive")
     models = Repository(tmp_path)
     before = models.find("m")[0].fingerprint()
-    text = (folder / "model-settings.json").read_bytes()
-    (folder / "new").write_bytes(text)
-    (folder / "new").rename(folder / "model-settings.json")
-    os.utime(folder / "model-settings.json", ns=(0, 0))
+    (folder / "new").write_bytes((folder / name).read_bytes())
+    (folder / "new").rename(folder / name)
+    os.utime(folder / name, ns=(0, 0))
     assert models.find("m")[0].fingerprint() == before
 
 

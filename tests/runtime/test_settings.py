@@ -6,7 +6,8 @@ import pytest
 
 from protos.errors import FailedPrecondition
 from runtime.model import TensorSpec
-from runtime.settings import MAX_BATCH_SIZE, FormatOptions, read_settings
+from runtime.options import FormatOptions
+from runtime.settings import MAX_BATCH_SIZE, read_settings
 
 ENSEMBLE = {"implementation": "runtime.Ensemble"}
 PLAIN = {"implementation": "runtime.TorchScriptModel"}

@@ -69,11 +69,14 @@ def test_a_model_that_shares_runs_is_told_without_its_rows(tmp_path):
     assert config["version_policy"] == {"all": {}}
 
 
-def test_a_model_that_runs_one_call_at_a_time_is_told_whole(tmp_path):
+@pytest.mark.parametrize("name", ["m", "desk"])
+def test_a_model_that_runs_one_call_at_a_time_is_told_whole(tmp_path, name):
     put(tmp_path, "m", **FAKE, max_batch_size=0)
+    made: dict[str, Any] = {"implementation": "runtime.Ensemble", "parameters": {"extra": {"members": {"m": 1}}}}
+    put(tmp_path, "desk", inputs=None, outputs=None, **made, max_batch_size=16)  # whose parts may share runs
 
     async def scenario(service):
-        return as_dict(await service.model_config("m", ""))
+        return as_dict(await service.model_config(name, ""))
 
     config = serving(tmp_path, scenario)
     assert config["max_batch_size"] == 0
@@ -187,9 +190,9 @@ Z = '{"name": "z", "data_type": "TYPE_FP64", "dims": [2, -7]}'
         ('{"max_batch_size": "many"}', "config: Failed to parse max_batch_size"),
         ('{"backend": "onnxruntime"}', 'no field named "backend".* understood are: name, platform, '),
         ('{"name": "other"}', "config: name: it is 'other' for the model 'm'"),
-        ('{"max_batch_size": -1}', "config: Expected `int` >= 0 - at `\\$.max_batch_size`"),
+        ('{"max_batch_size": -1}', "config: max_batch_size: Expected `int` >= 0"),
         ('{"parameters": {"max_queu": {"string_value": "7"}}}', "config: Object contains unknown field `max_queu`"),
-        ('{"parameters": {"max_queue": {"string_value": "few"}}}', "config: Expected `int`, got `str`"),
+        ('{"parameters": {"max_queue": {"string_value": "few"}}}', "config: max_queue: Expected `int`, got `str`"),
         ('{"input": [{"name": "x", "dims": [2]}]}', "config: 'x' has no data_type"),
         (f'{{"input": [{X}, {Z}]}}', r"config: input\[1\].dims: \[2, -7\]: a size is 0 or more, or -1 for any"),
         (f'{{"output": [{X}, {X}]}}', r"config: output\[1\].name: 'x' is declared twice"),

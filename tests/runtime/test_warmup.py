@@ -241,3 +241,16 @@ def test_a_model_that_answers_nan_is_fine():
             return {"y": np.full_like(arrays["x"], np.nan)}
 
     warm_up(Odd(shape=(-1, 2)), max_rows=4)
+
+
+def test_a_failure_that_cannot_be_told_is_told_by_its_kind():
+    class Untold(Exception):
+        def __str__(self):
+            raise ValueError("no words")
+
+    class Fails(Fake):
+        def run(self, arrays, parameters=NOTHING):
+            raise Untold
+
+    with pytest.raises(FailedPrecondition, match=r": Untold: and what it says cannot be told$"):
+        warm_up(Fails(shape=(-1, 2)), max_rows=4)

@@ -144,6 +144,29 @@ def test_the_successor_of_one_that_died_knows_what_was_loaded_and_counters_never
     assert server.complained.count("another takes its place") == WORKERS
 
 
+def test_the_successor_of_one_that_died_leaves_calls_to_the_others_where_it_finds_other_files(server, models):
+    put(models, "drifts", Times(5), **TIMES)
+    with grpc.insecure_channel(server.address) as channel:
+        call(channel, "RepositoryModelLoad", RepositoryModelLoadRequest(model_name="drifts"))
+    put(models, "drifts", Times(6), **TIMES)  # which nobody asked for
+    victim = server.children()[0]
+    os.kill(victim, signal.SIGKILL)
+    until(partial(replaced, server, victim))
+    until(lambda: metric(server, "runtime_workers_held_back") == 1)
+    assert answers(server, "drifts") == {5: CONNECTIONS}
+    assert answers(server) == {2: CONNECTIONS}
+    assert "takes no connections, as it has not loaded what the others serve of 'drifts'" in server.complained
+    with grpc.insecure_channel(server.address) as channel:
+        assert states(channel)["drifts", ""] == (
+            "READY",
+            "its files changed, and not all processes have loaded the same; load it again",
+        )
+        call(channel, "RepositoryModelLoad", RepositoryModelLoadRequest(model_name="drifts"))
+        assert states(channel)["drifts", ""] == ("READY", "")
+    assert answers(server, "drifts") == {6: CONNECTIONS}
+    until(lambda: metric(server, "runtime_workers_held_back") == 0)
+
+
 def test_sigterm_lets_every_call_in_flight_finish(tmp_path):
     def ask(address, together):
         with grpc.insecure_channel(address, ALONE) as channel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ TIMES = {"outputs": [tensor("y", "FP32", -1, 4)]}
 SLOW = {"inputs": [tensor("x", "FP32", -1)], "outputs": [tensor("y", "FP32", -1)]}
 NAMES = [f"m{number}" for number in range(8)]
 LONG = 2000.0  # half a second or so of `Slow`
+LOADS = 'runtime_loads_total{outcome="%s"}'
 IN_FLIGHT = 'runtime_requests_in_flight{model="slow_1"'
 
 
@@ -221,19 +221,17 @@ def test_a_server_that_was_killed_is_healed_by_the_calls_that_come(tmp_path, sou
 
 
 def test_a_load_that_changes_nothing_loads_nothing(empty, tmp_path, sources):
-    """Another model is put in its place so that no change can be seen: while it does not answer, nothing was loaded."""
     five = put(tmp_path, "five", Times(5), **TIMES) / "model.pt"
-    with empty() as (_server, agent):
+    with empty() as (server, agent):
         agent.load("m2", sources["m2"])
         archive = agent.models / "m2_1" / "1" / "model.pt"
-        before = archive.stat()
-        assert five.stat().st_size == before.st_size
-        archive.write_bytes(five.read_bytes())
-        os.utime(archive, ns=(before.st_atime_ns, before.st_mtime_ns))
+        archive.write_bytes(archive.read_bytes())
+        before = {outcome: metric(server, LOADS % outcome) for outcome in ("loaded", "unchanged")}
         with ThreadPoolExecutor(4) as loaders:
             list(loaders.map(agent._load, ["m2_1"] * 20))
-        assert factor(agent, "m2") == 2
-        os.utime(archive)
+        assert metric(server, LOADS % "unchanged") == before["unchanged"] + 20
+        assert metric(server, LOADS % "loaded") == before["loaded"]
+        archive.write_bytes(five.read_bytes())
         agent._load("m2_1")
         assert factor(agent, "m2") == 5
 
