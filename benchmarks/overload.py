@@ -4,9 +4,10 @@ The model multiplies matrices for a known time a call, and calls share no batch.
 each: refusing calls takes time from the model. The load is open: h2load sends at its rate, whatever comes back, over
 REST, whose statuses it can read. A client of gRPC beside it times the refusals that gRPC callers get.
 
-What the server can serve is measured before and after, and their mean is the peak: the machine is not ours alone. Of
-several rounds the median of each figure counts; the least and the greatest goodput stand beside it, and what the
-server's CPU time says, which neighbours disturb less: that of an answer alone, of that of an answer and its refusals.
+What the server can serve is measured before and after, and their mean is the peak: the machine is not ours alone.
+Rounds are short, and repeated until each model has enough in which nothing slowed the machine, or patience ends: then
+all rounds count. Of them the median of each figure is told; the least and the greatest goodput stand beside it, and
+what the server's CPU time says: that of an answer alone, of that of an answer and its refusals.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
 
 import grpc
 import httpx
@@ -32,21 +32,20 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.h2load import JSON, answers
+from benchmarks.pace import Pace, Rounds, interleaved
+from benchmarks.prober import Prober
 from benchmarks.process import Server, server
-from benchmarks.targets import METHOD
-from protos.messages import ModelInferRequest
-from protos.tensors import add_inputs
 from tests.runtime.models import put, tensor
 
 OVERLOAD = 3.0
 CLIENTS, STREAMS = 8, 1000
 SIZE = 128
+SECONDS = 2.0  # of each of the three parts of a round
 PRODUCTS = (20, 100)  # matrix products a call: about 1 ms and 5 ms
 QUEUE = 32
 SECONDS_TO_SETTLE = 5.0  # for connections to be closed after the last answer
 GOODPUT, REFUSED_SECONDS = 0.9, 5e-3  # promised: of the peak, and for 99 of 100 refusals
 SLACK = 1.15  # of the time that a full queue takes: the machine is not ours alone
-PROBES = 0.02  # seconds between two calls over gRPC
 _OK, _REFUSED = 200, 429
 
 
@@ -149,42 +148,6 @@ def goodput(process: Server, address: str, seconds: float) -> tuple[float, float
 _PATH = "/v2/models/work/infer"
 
 
-class Prober:
-    """Calls over gRPC, a few a second, each timed by its status."""
-
-    def __init__(self, address: str) -> None:
-        self.seconds: dict[grpc.StatusCode, list[float]] = {}
-        self._address = address
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._probe)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _probe(self) -> None:
-        request = ModelInferRequest(model_name="work")
-        add_inputs(request, {"x": np.ones((1, 1), np.float32)}, raw=True)
-        message = request.SerializeToString()
-        with grpc.insecure_channel(self._address) as channel:
-            infer: Any = channel.unary_unary(METHOD)
-            calls = []
-            while not self._stop.wait(PROBES):
-                started = time.perf_counter()
-                call = infer.future(message, timeout=60)
-                call.add_done_callback(lambda done, started=started: self._note(done, started))
-                calls.append(call)
-            for call in calls:
-                call.exception()
-
-    def _note(self, call: Any, started: float) -> None:
-        self.seconds.setdefault(call.code(), []).append(time.perf_counter() - started)
-
-
 def overload(products: int, seconds: float) -> Outcome:
     """Finds the peak, offers three times as much for some seconds, and looks what is left of it."""
     with tempfile.TemporaryDirectory() as folder, runtime(Path(folder), products) as (process, address):
@@ -193,7 +156,7 @@ def overload(products: int, seconds: float) -> Outcome:
         memory, files = process.memory_bytes(), process.open_files()
         offered = OVERLOAD * before
         used = process.cpu_seconds()
-        with Prober(address) as prober:
+        with Prober(address, "work", {"x": np.ones((1, 1), np.float32)}) as prober:
             seen = answers(
                 address,
                 _PATH,
@@ -256,21 +219,27 @@ def _percentile(values: NDArray[np.float64], percent: float) -> float:
 def main() -> int:
     """Prints the table; returns 1 when a promise was not kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one model, and short")
+    parser.add_argument("--quick", action="store_true", help="one round of one model")
+    parser.add_argument("--patience", type=float, default=300.0, help="seconds to wait for calm rounds (300)")
     parser.add_argument("--json", action="store_true", help="print figures for a program")
     arguments = parser.parse_args()
-    models, rounds, seconds = (PRODUCTS[-1:], 1, 2.0) if arguments.quick else (PRODUCTS, 5, 4.0)
-    # Interleaved, so that a noisy hour is noisy for all.
-    seen = [[overload(products, seconds) for products in models] for _ in range(rounds)]
-    by_model = [list(outcomes) for outcomes in zip(*seen, strict=True)]
+    models, enough, patience = (PRODUCTS[-1:], 1, 0.0) if arguments.quick else (PRODUCTS, 5, arguments.patience)
+
+    def heard(rounds: Mapping[int, Rounds[Outcome]]) -> None:
+        done, calm = min(len(each.all) for each in rounds.values()), min(len(each.calm) for each in rounds.values())
+        print(f"{done} rounds; calm: {calm} of {enough}", file=sys.stderr, flush=True)
+
+    measures = {products: partial(overload, products, SECONDS) for products in models}
+    by_model = interleaved(measures, Pace(), enough=enough, patience=patience, heard=heard)
     if arguments.json:
-        print(json.dumps([[asdict(each) for each in outcomes] for outcomes in by_model]))
+        print(json.dumps([[asdict(each) for each in rounds.counted] for rounds in by_model.values()]))
     else:
-        for outcomes in by_model:
-            print(report(outcomes))
+        for rounds in by_model.values():
+            print(report(rounds.counted))
+            print(f"  {'rounds':<15}{len(rounds.all)}, in {len(rounds.calm)} of which nothing slowed the machine")
         print(f"h2load -c{CLIENTS} -m{STREAMS} at a fixed rate; server and load generator on a core each")
         print(f"load average {os.getloadavg()[0]:.1f} at the end; beyond 2 or so others ran too, and latencies show it")
-    return int(not all(typical(outcomes).kept for outcomes in by_model))
+    return int(not all(typical(rounds.counted).kept for rounds in by_model.values()))
 
 
 def report(outcomes: list[Outcome]) -> str:
