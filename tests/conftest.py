@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from hypothesis import settings
 
 settings.register_profile("croupier", derandomize=True, deadline=None)
 settings.load_profile("croupier")
+
+# Whoever runs the tests may have set it. Then each process would compile anew all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 NO_SKIPS = os.environ.get("CROUPIER_NO_SKIPS") == "1"
 COMPUTES = Path(__file__).parent / "bandits"  # files that are done in seconds and wait for nobody

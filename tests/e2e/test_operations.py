@@ -26,7 +26,7 @@ from tests import plain_http
 from tests.e2e.calls import ROWS, ask_rest, expect_answer, refusal
 from tests.e2e.conftest import ARMS
 from tests.process import Process, Router, until, write_config
-from tests.runtime.models import put
+from tests.runtime.models import BLOCKS, put
 
 DOUBLE, TRIPLE = ({name: ARMS[name]} for name in ("double", "triple"))
 
@@ -389,14 +389,12 @@ def test_no_request_is_logged_unless_asked_for(server):
 # -------------------------------------------------------------------------------------------------------- report
 
 
-def test_an_arm_is_switched_off_from_the_command_line(models, tmp_path):
+def test_an_arm_is_switched_off_from_the_command_line(models, tmp_path, capsys):
     """Nobody is sent there once the command has ended, and the log says who did it and why."""
     config = write_config(tmp_path / "router", {"first": {"arms": ARMS}}, models=str(models))
 
     def croupier(*arguments):
-        with Process("router", *arguments, "--server", router.address, folder=tmp_path) as process:
-            status = process.wait()
-            return status, process.printed, process.complained
+        return main([*arguments, "--server", router.address]), *capsys.readouterr()
 
     with Router(config) as router, Client(router.address) as client:
         status, printed, _ = croupier("switch", "first", "double", "off", "--why", "prices are wrong", "--who", "Ada")
@@ -427,20 +425,6 @@ def test_the_report_of_a_route(server, tmp_path, capsys):
     assert main(["report", "nobody", "--server", server.address]) == 1
     told = f"{server.address} answered: unknown route 'nobody'; there are: multiply, product, split"
     assert capsys.readouterr().err == f"croupier: {told}\n"
-
-
-BLOCKS = """
-import threading
-import time
-
-class Model:
-    def predict(self, inputs):
-        if inputs["x"].max() > 90:
-            print("it blocks", flush=True)
-            threading.Event().wait()
-        time.sleep(0.001)  # so it is not run in the event loop
-        return {"y": inputs["x"]}
-"""
 
 
 def test_the_end_waits_for_no_model_that_blocks_for_ever(tmp_path):
