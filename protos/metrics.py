@@ -132,7 +132,7 @@ def leave_out(name: str, error: Exception) -> None:
 
 
 def _written(families: Sequence[Metric], encode: Callable[[Collector], bytes]) -> bytes:
-    with suppress(Exception):  # a metric of a user's may hold anything, and shall not hide the others
+    with suppress(Exception):  # one metric that cannot be said shall not hide the others
         return encode(_Collected(families))
     return encode(_Collected(family for family in families if _is_writable(family, encode)))
 
@@ -140,7 +140,7 @@ def _written(families: Sequence[Metric], encode: Callable[[Collector], bytes]) -
 def _is_writable(family: Metric, encode: Callable[[Collector], bytes]) -> bool:
     try:
         encode(_Collected([family]))
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:  # noqa: BLE001 - a metric of a user's may hold anything
         error.args = error.args[:1]  # to which prometheus_client adds the metric with all its samples
         leave_out(family.name, error)
         return False

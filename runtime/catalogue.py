@@ -10,6 +10,7 @@ from protos.errors import CallError, NotFound, Unavailable
 from runtime.endpoints import Endpoints
 from runtime.repository import Found
 from runtime.served import Served
+from runtime.words import quoted
 
 REMEMBERED = 1000  # models that are not in service, of which it is known why; the oldest is forgotten
 SHOWN = 100  # characters of a client's word in a message
@@ -148,5 +149,5 @@ def _age(version: str) -> tuple[bool, bool, int, str]:
 
 
 def _some(names: list[str]) -> str:
-    listed = ", ".join(map(repr, names[:LISTED]))
+    listed = quoted(names[:LISTED])
     return f"{listed} and {len(names) - LISTED} more" if len(names) > LISTED else listed

@@ -209,9 +209,7 @@ class Engine:
                 servable = await self._loader.servable(found.settings, found.folder, metrics)
         metrics.begins(servable.memory, perf_counter() - started)
         if (later := await asyncio.to_thread(found.fingerprint)) != fingerprint:
-            _log.warning(
-                "files of model %r changed while it was loaded: load it again, unless it writes them", found.name
-            )
+            _log.warning("files of model %r changed during its load: load it again, unless it writes them", found.name)
             fingerprint += later  # nobody knows which of both was read: it is like no other
         return Served(servable, metrics, fingerprint, found.settings)
 

@@ -138,11 +138,11 @@ class Repository:
             stat = os.stat(path)  # noqa: PTH116 - at a tenth of what a Path takes
         except (FileNotFoundError, NotADirectoryError):
             return None
-        stamp = (stat.st_ino, stat.st_ctime_ns, stat.st_size)
+        stamp = _stamp_of(stat)
         known = self._parsed.get(path)
         if known is None or known[0] != stamp:
             known = stamp, self._parse(Path(folder), name, version)
-        if known[1].settings is not None and time.time_ns() - stat.st_ctime_ns > SETTLED_NS:
+        if known[1].settings is not None and _is_settled(stat):
             parsed[path] = known
         return known[1]
 
@@ -227,13 +227,28 @@ def _is_own(inner: Path) -> bool:
 def _content(path: Path) -> str:
     try:
         stat = path.stat()
-        # When it was modified anybody can set. Only files end: nobody waits here for a pipe.
-        return _hash(path, (stat.st_ino, stat.st_ctime_ns, stat.st_size)) if S_ISREG(stat.st_mode) else ""
+        if not S_ISREG(stat.st_mode):  # nobody waits here for a pipe
+            return ""
+        # When it was modified anybody can set.
+        return _settled_hash(path, _stamp_of(stat)) if _is_settled(stat) else _hash(path)
     except OSError:  # it went between listing and looking, or never was
         return ""
 
 
-@lru_cache(maxsize=100_000)  # files: what looks as it did is not read again
-def _hash(path: Path, _stamp: _Stamp) -> str:
+def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, blake2b).hexdigest()
+
+
+@lru_cache(maxsize=100_000)  # files: what looks as it did is not read again
+def _settled_hash(path: Path, _stamp: _Stamp) -> str:
+    return _hash(path)
+
+
+def _stamp_of(stat: os.stat_result) -> _Stamp:
+    return stat.st_ino, stat.st_ctime_ns, stat.st_size
+
+
+def _is_settled(stat: os.stat_result) -> bool:
+    """Whether a file that changes from now on will have another stamp."""
+    return time.time_ns() - stat.st_ctime_ns > SETTLED_NS

@@ -24,8 +24,8 @@ class UserMetrics(Collector):
         told: set[str] = set()
         theirs = sys.modules.get("mlserver.metrics")  # imported by the first model that is written for it
         for registry in (REGISTRY, *([theirs.REGISTRY] if theirs else [])):
-            # Not `registry.collect`, which ends with the first that raises.
-            for collector, names in list(registry._collector_to_names.items()):  # noqa: SLF001
+            # `registry.collect` ends with the first that raises.
+            for collector, names in list(registry._collector_to_names.items()):  # noqa: SLF001 - see above
                 try:
                     for metric in collector.collect():
                         if metric.name not in told and not metric.name.startswith(_OURS):

@@ -63,7 +63,7 @@ class Thread:
                 outcome.set_result(work())
             except Exception as error:  # noqa: BLE001 - whoever waits hears of it, and the thread goes on
                 outcome.set_exception(error)
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001 - in whoever waits it would end more than the model
                 told = Internal(said_by(error))
                 told.__cause__ = error
                 outcome.set_exception(told)

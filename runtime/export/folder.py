@@ -26,6 +26,7 @@ from runtime.model import Arrays, Model
 from runtime.prepare import prepare
 from runtime.sample import Sample, alike
 from runtime.settings import FILE, ModelSettings
+from runtime.words import quoted
 
 SUMS = "SHA256SUMS"  # of all files but the settings, which others rewrite; `sha256sum -c` reads it
 
@@ -188,7 +189,7 @@ def _named(result: Any, names: Sequence[str]) -> Mapping[str, Any]:
     if isinstance(result, Mapping):
         missing = [name for name in names if name not in result]
         if missing:
-            raise FailedPrecondition(f"forward returns no {missing[0]!r}, only {', '.join(map(repr, result))}")
+            raise FailedPrecondition(f"forward returns no {missing[0]!r}, only {quoted(result)}")
         return {name: result[name] for name in names or result}
     values = result if isinstance(result, tuple | list) else (result,)
     if not names:

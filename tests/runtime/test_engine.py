@@ -632,7 +632,7 @@ def test_what_changed_while_it_was_loaded_is_loaded_again(tmp_path, caplog):
             assert len(load.models) == len(set(prints)) == 2
 
     asyncio.run(scenario())
-    assert "files of model 'm' changed while it was loaded" in caplog.text
+    assert "files of model 'm' changed during its load" in caplog.text
 
 
 def test_a_full_queue_refuses_before_the_tensors_are_read(tmp_path):

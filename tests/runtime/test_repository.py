@@ -254,6 +254,32 @@ def test_what_is_written_again_as_it_was_changes_no_fingerprint(tmp_path, name):
     assert models.find("m")[0].fingerprint() == before
 
 
+def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    folder = put(tmp_path, "m", b"archive")
+    read: list[str] = []
+    digest = repository.file_digest
+    monkeypatch.setattr(
+        repository, "file_digest", lambda file, by: [read.append(Path(file.name).name), digest(file, by)][1]
+    )
+    monkeypatch.setattr(repository, "SETTLED_NS", -1)
+    models = Repository(tmp_path)
+    prints = [models.find("m")[0].fingerprint() for _ in range(2)]
+    assert sorted(read) == ["model-settings.json", "model.pt"]
+    (folder / "new").write_bytes(b"ARCHIVE")
+    (folder / "new").rename(folder / "model.pt")
+    assert models.find("m")[0].fingerprint() not in prints
+    assert read[2:] == ["model.pt"]
+
+
+def test_a_file_that_is_written_twice_within_a_tick_of_the_disks_clock_is_noticed(tmp_path, monkeypatch):
+    folder = put(tmp_path, "m", b"archive")
+    monkeypatch.setattr(repository, "_stamp_of", lambda _stat: (1, 2, 3))
+    models = Repository(tmp_path)
+    before = models.find("m")[0].fingerprint()
+    (folder / "model.pt").write_bytes(b"ARCHIVE")
+    assert models.find("m")[0].fingerprint() != before
+
+
 @pytest.fixture
 def parsed(monkeypatch):
     """The folders whose settings were parsed since the last look; every file counts as settled."""
