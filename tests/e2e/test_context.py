@@ -23,7 +23,7 @@ from tests.e2e.calls import GRPC_OPTIONS, refusal
 from tests.e2e.conftest import ARMS
 from tests.process import Router, until, write_config
 
-SOON = 5.0  # seconds: many times what a replica may take to read what others have written
+SOON = 30.0  # seconds: many times what a replica may take to read what others have written
 WINDOW = 1.0  # seconds in which a reward has to come
 X = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
 

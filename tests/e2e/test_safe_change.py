@@ -21,7 +21,7 @@ from tests.e2e.conftest import ARMS
 from tests.e2e.models import FACTORS, write_model
 from tests.process import Router, until, write_config
 
-SOON = 5.0  # seconds: many times what a replica may take to read what others have decided
+SOON = 30.0  # seconds: many times what a replica may take to read what others have decided
 BAD_ROWS = -ROWS
 LOCAL = {name: {"model": name} for name in ("double", "fragile")}
 PATIENT = {"failures": 10_000}  # a guard that leaves nobody out

@@ -19,7 +19,7 @@ from tests.certificates import Authority
 
 pytestmark = pytest.mark.anyio
 
-SOON = 10.0
+SOON = 30.0
 
 
 @pytest.fixture

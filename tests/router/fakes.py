@@ -45,7 +45,7 @@ from router.table import Table
 from router.upstreams.connections import Connections
 
 NOW = 1_700_000_000.0
-SOON = 10.0  # seconds for what happens at once; only a broken test waits so long
+SOON = 30.0  # seconds for what happens at once; only a broken test waits so long
 
 
 class FakeClock:

@@ -193,24 +193,25 @@ async def test_a_server_that_answers_nonsense_about_its_model_is_the_arms_failur
 
 
 async def test_the_deadline_goes_with_the_call(remote: Upstream, server: FakeServer):
-    for seconds in (0.09, 3.0, 4.9):
+    now = asyncio.get_running_loop().time
+    for seconds in (0.9, 3.0, 4.9):
         call = call_of("credit")
-        call.deadline = asyncio.get_running_loop().time() + seconds
+        call.deadline = now() + seconds
         await remote(call)
         there = server.rpcs[-1].deadline
         assert there is not None
-        assert there == pytest.approx(call.deadline, abs=SOON)
+        assert call.deadline - 0.01 <= there <= now() + 1.01 * seconds  # grpcio rounds up
 
 
 async def test_an_upstream_that_hangs_has_failed_whatever_the_caller_grants_it(
     address: str, settings: dict[str, Any], model: FakeUpstream
 ):
-    async with upstream_of(target=address, timeout_seconds=0.2, retries=3, **settings) as remote:
+    async with upstream_of(target=address, timeout_seconds=0.5, retries=3, **settings) as remote:
         patient = call_of("credit")
         patient.deadline = asyncio.get_running_loop().time() + 60
         for call in (patient, call_of("credit")):
             held = model.hold()
-            with pytest.raises(UpstreamError, match=f"{address} did not answer within 0.2 s") as failed:
+            with pytest.raises(UpstreamError, match=f"{address} did not answer within 0.5 s") as failed:
                 await remote(call)
             assert (failed.value.code, failed.value.fault) == (Code.DEADLINE_EXCEEDED, Fault.UPSTREAM)
             assert held.arrived.is_set()
@@ -220,7 +221,7 @@ async def test_an_upstream_that_hangs_has_failed_whatever_the_caller_grants_it(
 async def test_a_deadline_that_passes_there_ends_the_call_in_both_places(remote: Upstream, model: FakeUpstream):
     held = model.hold()
     call = call_of("credit")
-    call.deadline = asyncio.get_running_loop().time() + 0.1
+    call.deadline = asyncio.get_running_loop().time() + 0.5
     with pytest.raises(DeadlineExceeded, match="before the upstream answered"):
         await remote(call)
     assert held.arrived.is_set()
