@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -257,10 +258,12 @@ def test_what_is_written_again_as_it_was_changes_no_fingerprint(tmp_path, name):
 def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     folder = put(tmp_path, "m", b"archive")
     read: list[str] = []
-    digest = repository.file_digest
-    monkeypatch.setattr(
-        repository, "file_digest", lambda file, by: [read.append(Path(file.name).name), digest(file, by)][1]
-    )
+
+    def digest(file, by):
+        read.append(Path(file.name).name)
+        return hashlib.file_digest(file, by)
+
+    monkeypatch.setattr(repository, "file_digest", digest)
     monkeypatch.setattr(repository, "SETTLED_NS", -1)
     models = Repository(tmp_path)
     prints = [models.find("m")[0].fingerprint() for _ in range(2)]
