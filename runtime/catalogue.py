@@ -10,11 +10,9 @@ from protos.errors import CallError, NotFound, Unavailable
 from runtime.endpoints import Endpoints
 from runtime.repository import Found
 from runtime.served import Served
-from runtime.words import quoted
+from runtime.words import shown, some
 
 REMEMBERED = 1000  # models that are not in service, of which it is known why; the oldest is forgotten
-SHOWN = 100  # characters of a client's word in a message
-LISTED = 10  # names in a message
 
 Key = tuple[str, str]  # name and version
 
@@ -123,11 +121,11 @@ class Catalogue:
         if name in self._versions and not self.versions(name):
             return NotFound(f"there is no {called}: it is served without versions")
         loaded = self.versions(name) or sorted(self._versions)
-        return NotFound(f"there is no {called}; " + (f"loaded are {_some(loaded)}" if loaded else "none is loaded"))
+        return NotFound(f"there is no {called}; " + (f"loaded are {some(loaded)}" if loaded else "none is loaded"))
 
     def _publish(self, name: str, versions: set[str]) -> None:
         """Has what is served under a name be found; not a look at the others, of which there may be thousands."""
-        served = {version: self._served[name, version] for version in sorted(versions, key=_age)}
+        served = {version: self._served[name, version] for version in sorted(versions, key=age)}
         if served:
             self._versions[name] = list(served)
             self._routes |= {(name, version): each for version, each in served.items()}
@@ -138,16 +136,6 @@ class Catalogue:
         self.endpoints.show(name, served.values())
 
 
-def shown(name: str) -> str:
-    """A client's word as it may stand in a message."""
-    return repr(name if len(name) <= SHOWN else name[:SHOWN] + "...")
-
-
-def _age(version: str) -> tuple[bool, bool, int, str]:
+def age(version: str) -> tuple[bool, bool, int, str]:
     """Sorts versions from the oldest: other words, then numbers, and last the one without a version."""
     return (not version, version.isdecimal(), int(version) if version.isdecimal() else 0, version)
-
-
-def _some(names: list[str]) -> str:
-    listed = quoted(names[:LISTED])
-    return f"{listed} and {len(names) - LISTED} more" if len(names) > LISTED else listed

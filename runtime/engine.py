@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
-from time import perf_counter
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from protos.background import Background
-from protos.errors import CallError, FailedPrecondition, NotFound, Unavailable
+from protos.errors import CallError, FailedPrecondition, NotFound
 from protos.grpc import Rpc
 from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse, ModelMetadataResponse
 from runtime import formats
-from runtime.catalogue import Catalogue, Entry, Key, State, shown
+from runtime.catalogue import Catalogue, Entry, Key, State, age
 from runtime.loader import Loader, reason_of
-from runtime.metrics import Metrics, ModelMetrics
-from runtime.model import Model, SharedModel
+from runtime.metrics import Metrics
+from runtime.model import Model
 from runtime.naming import naming
 from runtime.parts import check_parts
 from runtime.prepare import Load
 from runtime.repository import Found, Repository
 from runtime.served import Servable, Served
 from runtime.settings import ModelSettings
-from runtime.swap import Held, in_place, shared_model
+from runtime.words import shown
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class Engine:
         self.unfinished = self._catalogue.unfinished
         self._wanted: set[Key] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # a client sends any name
-        self._loader = Loader(load, self._part, self.endpoints)
+        self._loader = Loader(load, self._catalogue, metrics)
         self._waiting: list[ModelSettings] = []  # of models whose parts are being loaded
         self._tasks = Background()
 
@@ -124,8 +123,8 @@ class Engine:
         """Loads what the repository has under a name, all versions; swaps those whose files changed, without a gap.
 
         On a GPU the new one is tried out on the CPU, and loaded when the old one is gone, whose calls wait for that.
-        `override` changes the settings of each version, until it is loaded without. Raises NotFound for an unknown
-        name, and FailedPrecondition when a version does not load: then the one that was served before goes on, unless
+        `override` changes the settings of each version, until it is loaded without. Raises NotFound when nothing there
+        has this name, and FailedPrecondition when a version does not load: then what was served before goes on, unless
         it is gone already, and the index says why.
         """
         # A caller who leaves does not leave a model half loaded behind.
@@ -138,7 +137,7 @@ class Engine:
     async def close(self) -> None:
         """Ends the service: what loads is given up, what is queued is answered."""
         await self._tasks.cancel()
-        await asyncio.gather(*(self._retire(key) for key in self._catalogue.all()))
+        await self._retire(self._catalogue.all())
         self._loader.close()
 
     async def _load_each(self, models: dict[str, list[Found]]) -> list[Entry]:
@@ -154,14 +153,19 @@ class Engine:
                 return
             if found is None:
                 found = await asyncio.to_thread(self._repository.find, name)
+            if not found:
+                served = "; what was loaded before is served until it is unloaded" if self._called(name) else ""
+                raise NotFound(f"the repository has no model {shown(name)}{served}")
             if override is not None:
                 found = [replace(each, settings=each.settings and override(each.settings)) for each in found]
             gone = self._called(name) - {(each.name, each.version) for each in found}
-            failures = [reason for each in found if (reason := await self._load_version(each, gone))]
-            for key in gone & self._called(name):
-                await self._retire(key)
-            if not found:
-                raise NotFound(f"the repository has no model {shown(name)}")
+            # The newest first: whoever names no version means that one.
+            newest_first = sorted(found, key=lambda each: age(each.version), reverse=True)
+            failures = [reason for each in newest_first if (reason := await self._load_version(each, gone))]
+            await self._retire(gone & self._called(name))
+            for key in gone:  # of which one may have made way
+                self._wanted.discard(key)
+                self._forget(key)
             if failures:
                 raise FailedPrecondition("; ".join(failures))
 
@@ -172,7 +176,10 @@ class Engine:
         if serving is None:
             self._catalogue.note(key, State.LOADING)
         try:
-            loaded = await self._loaded(found, serving, gone)
+            if found.settings is None:
+                raise FailedPrecondition(found.reason)
+            await self._load_parts(found.settings)
+            loaded = await self._loader.loaded(found, found.settings, serving, gone)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the index tells it
             reason = reason_of(error)
             serves_on = self._catalogue.exactly(key) is not None
@@ -190,54 +197,6 @@ class Engine:
             await replaced.close()
         return ""
 
-    async def _loaded(self, found: Found, serving: Served | None, gone: set[Key]) -> Served:
-        """A version loaded; the one that is served, if it is that still. Raises whatever loading it does."""
-        if found.settings is None:
-            raise FailedPrecondition(found.reason)
-        await self._load_parts(found.settings)
-        fingerprint = await asyncio.to_thread(found.fingerprint)
-        same = serving is not None and (serving.fingerprint, serving.settings) == (fingerprint, found.settings)
-        if serving is not None and same and not found.settings.options.parts:  # as those may be others now
-            return serving
-        started = perf_counter()
-        metrics = self._metrics.of(found.name, found.version)
-        async with self._loader.turn:
-            old = self._making_way(found.settings, {(found.name, found.version)} if serving is not None else gone)
-            if old is not None:
-                servable = await self._swapped(old, found, found.settings, metrics)
-            else:
-                servable = await self._loader.servable(found.settings, found.folder, metrics)
-        metrics.begins(servable.memory, perf_counter() - started)
-        if (later := await asyncio.to_thread(found.fingerprint)) != fingerprint:
-            _log.warning("files of model %r changed during its load: load it again, unless it writes them", found.name)
-            fingerprint += later  # nobody knows which of both was read: it is like no other
-        return Served(servable, metrics, fingerprint, found.settings)
-
-    def _making_way(self, settings: ModelSettings, keys: set[Key]) -> Key | None:
-        """Which of some versions that are served must go before this one is loaded."""
-        served = self._catalogue.all(settings.name).items()
-        return next((k for k, each in served if k in keys and in_place(each.settings.options, settings.options)), None)
-
-    async def _swapped(self, old: Key, found: Found, settings: ModelSettings, metrics: ModelMetrics) -> Servable:
-        """A version loaded in the place of one that is served. Raises whatever loading it does."""
-        await self._loader.rehearse(settings, found.folder)
-        key, replaced = (found.name, found.version), self._catalogue.take(old)
-        held = Held(replaced.servable, settings)
-        self._catalogue.put(key, replace(replaced, servable=held, metrics=metrics))
-        if old != key:
-            self._wanted.discard(old)
-            self._forget(old)
-        try:
-            await replaced.close()
-            await self._loader.release()
-            servable = await self._loader.servable(settings, found.folder, metrics)
-        except BaseException as error:
-            self._catalogue.take(key)
-            held.fails(reason_of(error))
-            raise
-        held.gives_way(servable)
-        return servable
-
     async def _load_parts(self, settings: ModelSettings) -> None:
         """Loads the models that an ensemble is made of, but those that are served. Raises FailedPrecondition."""
         if not settings.options.parts:
@@ -254,30 +213,27 @@ class Engine:
         finally:
             self._waiting.remove(settings)
 
-    def _part(self, name: str) -> SharedModel:
-        """The model that an ensemble has run. Raises Unavailable, as whoever loads the ensemble anew loads it too."""
-        served = self._catalogue.get(name, "")
-        if served is None:
-            raise Unavailable(f"{shown(name)}, which it is made of, is not loaded; load one of the two")
-        return shared_model(served.servable, name)
-
     async def _unload(self, name: str) -> None:
         async with self._locks.setdefault(name, asyncio.Lock()):
             served = self._called(name)
             if not self._catalogue.knows(name) and not await asyncio.to_thread(self._repository.find, name):
                 raise NotFound(f"the repository has no model {shown(name)}")
             self._wanted -= {key for key in self._wanted if key[0] == name}
-            for key in served:
-                await self._retire(key)
+            await self._retire(served)
 
     def _called(self, name: str) -> set[Key]:
         """What is in service under a name; nothing under an empty one, which means all elsewhere."""
         return {key for key in self._catalogue.all(name) if key[0] == name}
 
-    async def _retire(self, key: Key) -> None:
-        served = self._catalogue.take(key)
-        self._wanted.discard(key)
-        self._catalogue.note(key, State.UNLOADING)
+    async def _retire(self, keys: Iterable[Key]) -> None:
+        """Takes versions out of service, all at once: none answers in another's place."""
+        served = {key: self._catalogue.take(key) for key in keys}
+        self._wanted -= served.keys()
+        for key in served:
+            self._catalogue.note(key, State.UNLOADING)
+        await asyncio.gather(*(self._close(*each) for each in served.items()))
+
+    async def _close(self, key: Key, served: Served) -> None:
         await served.close()
         self._forget(key)
 

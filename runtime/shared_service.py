@@ -19,9 +19,10 @@ from prometheus_client.registry import Collector
 from protos.errors import FailedPrecondition, Internal
 from protos.messages import RepositoryIndexResponse
 from protos.workers.crew import Crew
-from runtime.catalogue import State, shown
+from runtime.catalogue import State
 from runtime.engine import Engine
 from runtime.server import RuntimeService
+from runtime.words import shown
 
 AGAIN = 0.5  # seconds after which who is held back looks again at what the others serve
 

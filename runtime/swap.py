@@ -11,13 +11,13 @@ from protos.errors import DeadlineExceeded, FailedPrecondition, ResourceExhauste
 from protos.grpc import Rpc
 from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse, ModelMetadataResponse
-from runtime.catalogue import shown
 from runtime.model import NOTHING, Arrays, Parameters, SharedModel
 from runtime.options import FormatOptions, Options
 from runtime.parts import check_fed
 from runtime.served import Servable
 from runtime.settings import ModelSettings
 from runtime.tensor_service import TensorService
+from runtime.words import shown
 
 
 def in_place(old: Options, new: Options) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import threading
 from contextlib import asynccontextmanager
 from textwrap import dedent
@@ -380,6 +381,19 @@ def test_a_path_that_another_model_has_is_refused_until_that_one_is_gone(tmp_pat
         await server.engine.unload("a")
         await server.engine.load("b")
         assert (await server.client.get("/one/x")).json() == "b"
+
+    served(tmp_path, scenario)
+
+
+def test_of_two_that_load_at_a_time_one_gets_a_path(tmp_path):
+    async def scenario(server):
+        for name in ("a", "b"):
+            one(tmp_path, "/x", name, says="x")
+        ends = await asyncio.gather(server.engine.load("a"), server.engine.load("b"), return_exceptions=True)
+        refused = [str(end) for end in ends if end is not None]
+        assert len(refused) == 1
+        assert re.search(r"endpoint GET /x: model '[ab]' has GET /x; give it another rest_path", refused[0])
+        assert (await server.client.get("/x")).json() == "x"
 
     served(tmp_path, scenario)
 

@@ -180,7 +180,7 @@ def test_a_reload_takes_what_changed_and_only_that(tmp_path):
             assert len(load.models) == 3
             assert await answer(engine, version="1") == 1
             assert await answer(engine) == 20
-            assert [model.closed for model in load.models] == [0, 1, 0]
+            assert [model.closed for model in load.models] == [1, 0, 0]  # the newest is loaded first
 
     asyncio.run(scenario())
 
@@ -198,11 +198,74 @@ def test_a_version_that_left_the_disk_leaves_at_the_next_load(tmp_path):
             assert await answer(engine) == 1
             assert engine.ready()
             assert await told(engine) == [Entry("m", "1", State.READY)]
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_left_the_disk_is_served_until_it_is_unloaded(tmp_path):
+    keep(tmp_path, "m", 1)
+
+    async def scenario():
+        async with running(tmp_path) as engine:
+            await engine.load("m")
             shutil.rmtree(tmp_path / "m")
-            with pytest.raises(NotFound):
+            with pytest.raises(NotFound, match="no model 'm'; what was loaded before is served until it is unloaded"):
                 await engine.load("m")
-            with pytest.raises(NotFound):
+            assert await answer(engine) == 1
+            assert await told(engine) == [Entry("m", "", State.READY)]
+            await engine.unload("m")
+            with pytest.raises(NotFound, match="model 'm' is not loaded: unloaded"):
                 await answer(engine)
+
+    asyncio.run(scenario())
+
+
+def test_no_older_version_answers_while_the_newest_is_loaded(tmp_path):
+    for version, factor in (("1", 1), ("2", 2), ("10", 10)):
+        keep(tmp_path, "m", factor, version)
+
+    async def scenario():
+        load = Loader()
+        load.gate.clear()
+        async with running(tmp_path, load) as engine:
+            loading = await engine.start_loading()
+            await asyncio.to_thread(load.entered.acquire)
+            with pytest.raises(Unavailable, match="model 'm' is being loaded"):
+                await answer(engine)
+            load.gate.set()
+            await loading
+            assert [model.version for model in load.models] == ["10", "2", "1"]
+            assert await answer(engine) == 10
+
+    asyncio.run(scenario())
+
+
+def test_no_older_version_answers_while_the_newest_is_unloaded(tmp_path):
+    for version in ("1", "2"):
+        keep(tmp_path, "m", int(version), version)
+
+    async def scenario():
+        load = Loader()
+        async with running(tmp_path, load) as engine:
+            await engine.load("m")
+            newest = engine.served("m", "2").servable
+            closing, let = asyncio.Event(), asyncio.Event()
+            close = newest.close
+
+            async def held_up():
+                closing.set()
+                await let.wait()
+                await close()
+
+            newest.close = held_up
+            unloading = asyncio.create_task(engine.unload("m"))
+            await asyncio.wait_for(closing.wait(), 60)
+            for version in ("", "1", "2"):
+                with pytest.raises(NotFound):
+                    await answer(engine, version=version)
+            let.set()
+            await unloading
+            assert [model.closed for model in load.models] == [1, 1]
 
     asyncio.run(scenario())
 

@@ -625,7 +625,7 @@ def test_a_version_comes_in_the_place_of_one_that_left_the_disk(tmp_path, factor
             async with swapping(engine, gpu) as loading:
                 calls = [ask(engine), ask(engine, version="2")]
                 await settle()
-                with pytest.raises(NotFound, match="version '1' is not loaded: unloaded"):
+                with pytest.raises(NotFound, match="version '1' is not loaded: it is being unloaded"):
                     await answer(engine, version="1")
             await asyncio.wait([loading])
             if factor == TOO_LARGE:
