@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import threading
+from collections import Counter
 from contextlib import asynccontextmanager
 from textwrap import dedent
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from protos.errors import FailedPrecondition
 from runtime.endpoints import Endpoints
 from runtime.engine import Engine
 from runtime.metrics import Metrics
-from runtime.repository import Repository
+from runtime.repository import Found, Repository
 from runtime.server import RuntimeService, application
 from runtime.settings import FILE
 from runtime.transports import Transports
@@ -385,10 +386,19 @@ def test_a_path_that_another_model_has_is_refused_until_that_one_is_gone(tmp_pat
     served(tmp_path, scenario)
 
 
-def test_of_two_that_load_at_a_time_one_gets_a_path(tmp_path):
+def test_of_two_that_load_at_a_time_one_gets_a_path(tmp_path, monkeypatch):
+    both, looked, fingerprint = threading.Barrier(2), Counter[str](), Found.fingerprint
+
+    def side_by_side(found):
+        looked[found.name] += 1
+        if looked[found.name] == 2:  # once it is loaded
+            both.wait(SECONDS)
+        return fingerprint(found)
+
     async def scenario(server):
         for name in ("a", "b"):
             one(tmp_path, "/x", name, says="x")
+        monkeypatch.setattr(Found, "fingerprint", side_by_side)
         ends = await asyncio.gather(server.engine.load("a"), server.engine.load("b"), return_exceptions=True)
         refused = [str(end) for end in ends if end is not None]
         assert len(refused) == 1
