@@ -207,21 +207,28 @@ def _warn(root: Path, every: list[Found]) -> None:
 
 def _files(path: Path) -> list[Path]:
     """The files of a model: those of its folders, too, but hidden ones and those of other models."""
-    if not path.is_dir():
-        return [path]
+    return _inside(path, root := path.resolve(), {root}) if path.is_dir() else [path]
+
+
+def _inside(folder: Path, root: Path, followed: set[Path]) -> list[Path]:
+    """The files in a folder of a model, and in those below; links to other folders of the `root` are followed once."""
     files: list[Path] = []
-    for inner in path.iterdir():
+    for inner in sorted(folder.iterdir()):
         if inner.is_file() and not inner.name.startswith("."):
             files.append(inner)
         elif _is_own(inner):
-            files += _files(inner)
+            if inner.is_symlink():  # as Kubernetes has them in mounted volumes, into ..data
+                real = inner.resolve()
+                if real in followed or not real.is_relative_to(root):
+                    continue
+                followed.add(real)
+            files += _inside(inner, root, followed)
     return files
 
 
 def _is_own(inner: Path) -> bool:
     """Whether a folder in that of a model belongs to it."""
-    aside = inner.is_symlink() or inner.name.startswith((".", "__"))
-    return inner.is_dir() and not aside and not (inner / FILE).exists()
+    return inner.is_dir() and not inner.name.startswith((".", "__")) and not (inner / FILE).exists()
 
 
 def _content(path: Path) -> str:

@@ -244,6 +244,32 @@ def test_a_fingerprint_is_of_the_files_in_a_models_own_folders_too(tmp_path):
     assert fingerprint() != first
 
 
+def test_a_fingerprint_is_of_folders_that_are_links_within_a_model_too(tmp_path):
+    """As Kubernetes mounts a volume: what is there is a link into ..data, and that another, which is changed."""
+    folder = put(tmp_path / "models", "m", b"archive")
+    for age in ("old", "new"):
+        (folder / f"..{age}" / "weights").mkdir(parents=True)
+        (folder / f"..{age}" / "weights" / "w.bin").write_text(age)
+    (folder / "..data").symlink_to("..old")
+    (folder / "weights").symlink_to("..data/weights")
+    (folder / "weights" / "around").symlink_to("../weights")
+    (folder / "again").symlink_to(".")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "elsewhere").symlink_to(elsewhere)
+    models = Repository(tmp_path / "models")
+
+    def fingerprint():
+        return models.find("m")[0].fingerprint()
+
+    before = fingerprint()
+    (elsewhere / "file").write_text("of nobody's concern")
+    assert fingerprint() == before
+    (folder / "next").symlink_to("..new")
+    (folder / "next").rename(folder / "..data")
+    assert fingerprint() != before
+
+
 @pytest.mark.parametrize("name", ["model-settings.json", "model.pt"])
 def test_what_is_written_again_as_it_was_changes_no_fingerprint(tmp_path, name):
     folder = put(tmp_path, "m", b"archive")
