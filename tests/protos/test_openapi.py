@@ -59,6 +59,17 @@ def test_every_route_is_described_and_nothing_else(routes, document):
     assert ("/v2/models/{model}/versions/{version}/infer", "post") in described
 
 
+def test_bodies_are_described_wherever_there_are_some(document):
+    unasked = {path for path, each in document["paths"].items() if "post" in each and "requestBody" not in each["post"]}
+    assert unasked == set()
+    silent = {
+        path
+        for path, each in document["paths"].items()
+        if "get" in each and "content" not in each["get"]["responses"]["200"]
+    }
+    assert silent == {path for path in document["paths"] if "/docs" in path or path == "/metrics"}
+
+
 def test_it_is_an_openapi_document(document):
     assert document["openapi"] == "3.1.0"
     assert set(document) == {"openapi", "info", "paths", "components"}
