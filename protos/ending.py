@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -12,6 +13,8 @@ from typing import NoReturn
 MOMENT = 1.0  # seconds; enough for Python to end where no thread has anything to do
 
 _log = logging.getLogger(__name__)
+
+_left: list[int] = []  # with which status
 
 
 class Limit:
@@ -44,7 +47,16 @@ def leave(status: int) -> NoReturn:
     timer = threading.Timer(MOMENT, _give_up, [status])
     timer.daemon = True
     timer.start()
+    _left.append(status)
     sys.exit(status)
+
+
+@atexit.register  # early, and so done late
+def _at_last() -> None:
+    # Behind this Python takes itself down. A daemon thread that comes back from C++ then, as from a model that somebody
+    # still runs, ends the process with an abort.
+    for status in _left:
+        _end(status)
 
 
 def _give_up(status: int) -> NoReturn:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _TIMEOUT_DIGITS = 8
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MESSAGE_LENGTH = 500  # characters; clients refuse trailers of more than 8 KiB, and one character may need 12 bytes
 _PRINTABLE = "".join(chr(c) for c in range(0x20, 0x7F) if c != ord("%"))
+_OUTER_SPACE = re.compile("^ | $")  # which HTTP/2 forbids around a header's value
 
 _START = {
     "type": "http.response.start",
@@ -224,6 +226,6 @@ def encode_message(text: str) -> bytes:
     """A status message as `grpc-message` wants it: percent-encoded UTF-8. A very long one is cut short."""
     if len(text) > _MESSAGE_LENGTH:
         text = text[:_MESSAGE_LENGTH] + "..."
-    if text.isascii() and text.isprintable() and "%" not in text:
+    if text.isascii() and text.isprintable() and "%" not in text and text == text.strip():
         return text.encode("ascii")  # as `quote` would, in a tenth of its time
-    return quote(text, safe=_PRINTABLE, errors="replace").encode("ascii")
+    return _OUTER_SPACE.sub("%20", quote(text, safe=_PRINTABLE, errors="replace")).encode("ascii")

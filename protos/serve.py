@@ -116,7 +116,7 @@ async def serve(
     drain_seconds: float = DRAIN_SECONDS,
     renew_seconds: float = RENEW_SECONDS,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes the calls in flight and returns.
+    """Serves until SIGTERM, SIGINT or, without `reload`, SIGHUP, then finishes the calls in flight and returns.
 
     `started` gets the address of each listener once all of them accept. `stopping` runs when it is told to stop: the
     place to turn readiness off. After SIGTERM it goes on for `linger_seconds`, so that load balancers notice; another
@@ -140,11 +140,12 @@ async def serve(
         with suppress(TimeoutError):
             await asyncio.wait_for(at_once.wait(), linger_seconds)
 
-    hears: list[signal.Signals] = [signal.SIGTERM, signal.SIGINT]
+    hears = [signal.SIGTERM, signal.SIGINT]
+    if reload is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        hears.append(signal.SIGHUP)
     for number in hears:
         loop.add_signal_handler(number, told, number)
     if reload is not None:
-        hears.append(signal.SIGHUP)
         background = Background()
         loop.add_signal_handler(signal.SIGHUP, lambda: background.start(reload()))
     keep(hears)

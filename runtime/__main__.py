@@ -16,7 +16,7 @@ from protos.ending import leave
 from protos.errors import FailedPrecondition
 from runtime.naming import parted
 from runtime.process import Started, serve_models, set_up_log
-from runtime.server_settings import FILE, PORTS, Protocol, ServerSettings, read_server_settings
+from runtime.server_settings import FILE, PORTS, Protocol, ServerSettings, check_host, read_server_settings
 from runtime.supervisor import supervise
 
 MODELS = "MLSERVER_MODELS_DIR"  # of MLServer's images
@@ -100,6 +100,7 @@ def _told(arguments: argparse.Namespace) -> tuple[Path, ServerSettings]:
         key, what = parted(error)
         option = key.removeprefix("parallel_").replace("_", "-")
         raise FailedPrecondition(f"--{option}: {what}") from None
+    check_host(settings.host, "--host")
     return Path(folder or settings.model_repository_root), settings
 
 

@@ -34,7 +34,7 @@ def said_by(error: BaseException) -> str:
         words = str(error)
     except BaseException:  # noqa: BLE001 - their code, too
         words = "and what it says cannot be told"
-    return f"{type(error).__name__}: {words}"
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _place(error: BaseException) -> str:

@@ -155,7 +155,9 @@ class Metrics(Collector):
 
     def _loaded(self) -> Iterator[Metric]:
         loaded = GaugeMetricFamily("runtime_model_loaded", "Processes that serve the model.", labels=_LABELS)
-        memory = GaugeMetricFamily("runtime_model_memory_bytes", "Weights and constants of the model.", labels=_LABELS)
+        memory = GaugeMetricFamily(
+            "runtime_model_memory_bytes", "Weights and constants of the model, in all processes.", labels=_LABELS
+        )
         took = GaugeMetricFamily("runtime_model_load_seconds", "The last load, warm-up included.", labels=_LABELS)
         loads = CounterMetricFamily("runtime_loads", "Loads that were asked for, by outcome.", labels=["outcome"])
         for outcome, count in self.loads.items():

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from protos.background import Background
 from protos.ending import Limit
 from protos.serve import Listener, serve
 from protos.workers.crew import Crew
-from runtime.catalogue import State
 from runtime.devices import Devices
 from runtime.engine import Engine
 from runtime.metrics import Metrics
@@ -60,16 +60,16 @@ async def serve_models(
     service = (
         SharedService(engine, settings.server_name, crew) if crew else RuntimeService(engine, settings.server_name)
     )
-    stop_tracing = _trace(service, settings)
-    tasks: list[asyncio.Task[None]] = []
+    stop_tracing = _trace(service, settings)  # before `application`, which takes the service's methods as they are
+    background = Background()
 
     async def report(addresses: list[str]) -> None:
         failed = await loading if loading is not None else []
-        served = dict.fromkeys(entry.name for entry in await engine.index() if entry.state is State.READY)
+        served = dict.fromkeys(name for name, version in engine.all_served() if engine.is_ready(name, version))
         started(Started(addresses, list(served), [(entry.name, entry.reason) for entry in failed]))
 
     def listening(addresses: list[str]) -> None:
-        tasks.append(asyncio.create_task(report(addresses)))
+        background.start(report(addresses))
 
     limit = Limit(STOP_SECONDS)
     limit.unfinished = engine.unfinished

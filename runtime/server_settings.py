@@ -139,6 +139,7 @@ def read_server_settings(folder: Path, environment: Mapping[str, str]) -> Server
         key, what = parted(error)
         hint = "; write true or false" if "Expected `bool`" in what else ""
         raise FailedPrecondition(f"{where(key)}: {what}{hint}") from None
+    check_host(settings.host, where("host"))
     for key in ("metrics_endpoint", "root_path"):
         path_told = getattr(settings, key) or "/"
         if not path_told.startswith("/"):
@@ -146,7 +147,19 @@ def read_server_settings(folder: Path, environment: Mapping[str, str]) -> Server
     if f"{settings.metrics_endpoint}/".startswith("/v2/"):
         told = f"{where('metrics_endpoint')}: {settings.metrics_endpoint!r}"
         raise FailedPrecondition(f"{told} is a path of the V2 protocol; write another, as /metrics")
-    return settings
+    # The paths of requests are compared without a slash at their end.
+    endpoint = settings.metrics_endpoint and (settings.metrics_endpoint.rstrip("/") or "/")
+    return msgspec.structs.replace(settings, metrics_endpoint=endpoint, root_path=settings.root_path.rstrip("/"))
+
+
+def check_host(host: str, where: str) -> None:
+    """Raises FailedPrecondition, naming where it stands, unless a host may have this name."""
+    try:
+        asked = host.strip().encode("idna")  # as the system is asked for its address
+    except UnicodeError:
+        asked = b""
+    if not asked:
+        raise FailedPrecondition(f"{where}: {host!r} is no host; write an address of this machine, or 0.0.0.0 for all")
 
 
 def _read(path: Path) -> dict[str, Any]:

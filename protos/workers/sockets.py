@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 
 
 def anchored(bind: str) -> socket.socket:
@@ -12,18 +13,24 @@ def anchored(bind: str) -> socket.socket:
     would share its port.
     """
     host, _, port = bind.rpartition(":")
-    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-    anchor = socket.socket(family, kind, protocol)
-    try:
-        with socket.socket(family, kind, protocol) as alone:  # another server might share its port with us unasked
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind(address)
-        anchor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        anchor.bind(address)
-    except OSError as error:
-        anchor.close()
-        raise OSError(error.errno, error.strerror, bind) from None
-    return anchor
+    with ExitStack() as opened:
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+            family, kind, protocol, _, address = found[0]
+            with socket.socket(family, kind, protocol) as alone:  # another server might share its port with us unasked
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind(address)
+                alone.listen()  # before which some kernels overlook those who are bound and do not listen yet
+            anchor = opened.enter_context(socket.socket(family, kind, protocol))
+            # What a server before has left behind, in TIME_WAIT, is nobody.
+            anchor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            anchor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            anchor.bind(address)
+            anchor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # else another server would take us for such
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, bind) from None
+        opened.pop_all()
+        return anchor
 
 
 def beside(anchor: socket.socket) -> socket.socket:

@@ -103,11 +103,14 @@ class Supervisor:
     async def run(self) -> bool:
         """Serves until SIGTERM or SIGINT, then drains all workers. False if they could not even start.
 
-        Raises OSError, with the address as its file name, when one cannot be bound.
+        SIGHUP is another SIGTERM, unless it is ignored or something else is done on it already. Raises OSError, with
+        the address as its file name, when one cannot be bound.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            loop.add_signal_handler(signal.SIGHUP, self._end, signal.SIGTERM)
         self._anchors = [anchored(bind) for bind in self._binds]
         tending = [asyncio.create_task(self._tend(number)) for number in range(self._wanted)]
         for task in tending:

@@ -195,6 +195,22 @@ async def test_after_sigint_nobody_is_waited_for():
     await asyncio.wait_for(serving, SOON)
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+async def test_sighup_ends_it_as_sigterm_does_unless_nohup_has_it_ignored(ignored):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        serve(Listener(hello, "127.0.0.1:0"), started=lambda addresses: listening.set_result(addresses[0]))
+    )
+    url = f"http://{await listening}"
+    os.kill(os.getpid(), signal.SIGHUP)
+    if ignored:
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url)).text == "hello"
+        os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(serving, SOON)
+
+
 async def test_only_who_shows_a_certificate_is_heard_where_that_is_asked_for(tmp_path: Path):
     authority = Authority(tmp_path)
     async with Serving(authority, mutual=True) as port:

@@ -61,7 +61,7 @@ async def wait(_message, _rpc):
 
 async def refuse(_message, rpc):
     rpc.trailing.append((b"croupier-arm", b"champion"))
-    raise UpstreamError("größer als 100% – zu groß 模型", Code.RESOURCE_EXHAUSTED)
+    raise UpstreamError(" größer als 100% – zu groß 模型: ", Code.RESOURCE_EXHAUSTED)
 
 
 async def fail(_message, _rpc):
@@ -188,7 +188,7 @@ def test_a_unary_call_with_metadata(any_channel):
 def test_an_error_with_its_words_and_metadata(any_channel):
     error = failure(unary(any_channel, "refuse"), b"", timeout=30)
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert error.details() == "größer als 100% – zu groß 模型"
+    assert error.details() == " größer als 100% – zu groß 模型: "
     assert dict(error.trailing_metadata())["croupier-arm"] == "champion"
 
 

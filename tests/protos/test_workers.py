@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections import Counter
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from protos.workers import supervisor
 from protos.workers.crew import Crew
 from protos.workers.line import Line, Message, Order, Outcome, Outcomes, Post
+from protos.workers.sockets import anchored, beside
 from protos.workers.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio
@@ -82,8 +85,16 @@ def supervising(work, started):
     )
 
 
+@contextmanager
+def sighup(handler: signal.Handlers) -> Iterator[None]:
+    """Has SIGHUP do this, whatever it does to whoever runs the tests."""
+    before = signal.signal(signal.SIGHUP, handler)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @asynccontextmanager
-async def crewed():
+async def crewed(*, ended_by=signal.SIGTERM):
     started = asyncio.get_running_loop().create_future()
     supervisor = supervising("first", lambda addresses, news: started.set_result((addresses, news)))
     running = asyncio.create_task(supervisor.run())
@@ -93,7 +104,7 @@ async def crewed():
         assert news == b"up"
         yield Crewed(supervisor, address)
     finally:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), ended_by)
         assert await running
 
 
@@ -187,6 +198,20 @@ async def test_a_worker_that_is_stuck_does_not_keep_the_others_figures():
         assert len(await stalled) == WORKERS - 1
 
 
+async def test_sighup_drains_the_workers():
+    with sighup(signal.SIG_DFL):
+        async with crewed(ended_by=signal.SIGHUP) as crew:
+            assert await crew.get()
+
+
+async def test_sighup_that_nohup_has_ignored_ends_nothing():
+    with sighup(signal.SIG_IGN):
+        async with crewed() as crew:
+            for process in (os.getpid(), *await crew.processes()):
+                os.kill(process, signal.SIGHUP)
+            assert len(await crew.told()) == WORKERS
+
+
 async def test_work_that_cannot_be_done_ends_the_supervisor(caplog):
     assert not await supervising("impossible", pytest.fail).run()
     assert "a worker ended with status 3 before all were up" in caplog.text
@@ -198,6 +223,30 @@ async def test_workers_that_cannot_be_started_end_the_supervisor(monkeypatch, ca
     assert (
         "a worker could not be started ([Errno 2] No such file or directory: '/nowhere/python') before" in caplog.text
     )
+
+
+def test_what_a_server_before_left_behind_keeps_no_address_and_one_that_starts_does():
+    with ExitStack() as opened:
+        with socket.create_server(("127.0.0.1", 0)) as before:
+            address = before.getsockname()
+            client = opened.enter_context(socket.create_connection(address))
+            before.accept()[0].close()  # the first to hang up is who remembers the connection: in TIME_WAIT
+            assert client.recv(1) == b""
+            client.close()
+        bind = "{}:{}".format(*address)
+        anchor = opened.enter_context(anchored(bind))
+        with pytest.raises(OSError, match="in use") as taken:
+            anchored(bind)
+        assert taken.value.filename == bind
+        for _ in range(WORKERS):
+            opened.enter_context(beside(anchor)).listen()
+        opened.enter_context(socket.create_connection(address))
+
+
+def test_an_address_that_nobody_knows_is_named():
+    with pytest.raises(OSError, match=r"not known|not supported") as unknown:
+        anchored("[::1%nowhere]:0")
+    assert unknown.value.filename == "[::1%nowhere]:0"
 
 
 class Said(Line):

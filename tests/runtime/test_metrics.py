@@ -133,6 +133,14 @@ def test_the_gpu_that_models_lie_on_is_told():
     assert none == {}
 
 
+@pytest.mark.parametrize("torch", [SimpleNamespace(), SimpleNamespace(cuda=SimpleNamespace())])
+def test_pytorch_is_left_alone_while_another_thread_imports_it(monkeypatch, torch):
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    registry = CollectorRegistry()
+    registry.register(Devices())
+    assert samples(registry) == {}
+
+
 @pytest.mark.gpu
 def test_a_real_gpu_is_told():
     torch = pytest.importorskip("torch")

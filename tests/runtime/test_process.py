@@ -152,6 +152,16 @@ def test_a_broken_model_is_reported_and_keeps_the_server_from_ready(tmp_path):
         assert "model 'bad' is not served: " in server.complained
 
 
+def test_it_says_that_it_serves_though_the_folder_is_gone_by_then(tmp_path):
+    models = tmp_path / "models"
+    folder = put(models, "m", implementation="models.Model", **SLOW)
+    (folder / "models.py").write_text(f"import shutil; shutil.rmtree({str(models)!r})")
+    with Runtime(models, tmp_path / "said") as server:
+        assert server.welcome.startswith("serving no models on ")
+        assert server.stop() == 0
+        assert "model 'm' is not served: " in server.complained
+
+
 def test_models_are_loaded_reloaded_and_unloaded(tmp_path):
     put(tmp_path / "models", "m", Times(2), **TIMES)
     with (
@@ -208,12 +218,12 @@ def test_settings_of_mlserver_are_obeyed(repository, tmp_path, monkeypatch):
     (tmp_path / "models").symlink_to(repository)
     monkeypatch.setitem(_ENVIRONMENT, "MLSERVER_MODELS_DIR", str(tmp_path))
     monkeypatch.setitem(_ENVIRONMENT, "MLSERVER_LOAD_MODELS_AT_STARTUP", "false")
-    monkeypatch.setitem(_ENVIRONMENT, "MLSERVER_ROOT_PATH", "/risk")
+    monkeypatch.setitem(_ENVIRONMENT, "MLSERVER_ROOT_PATH", "/risk/")
     settings = {
         "http_port": 0,
         "grpc_port": 0,
         "metrics_port": 0,
-        "metrics_endpoint": "/numbers",
+        "metrics_endpoint": "/numbers/",
         "server_name": "ours",
     }
     (tmp_path / "settings.json").write_text(json.dumps({**settings, "kafka_enabled": True}))
@@ -231,11 +241,16 @@ def test_settings_that_cannot_be_obeyed_are_a_sentence(tmp_path, capsys):
     assert main([str(tmp_path), "--port", "1", "--http-port", "2"]) == 1
     assert main([str(tmp_path), "--grpc-port", "-1"]) == 1
     assert main([str(tmp_path), "--workers", "-1"]) == 1
+    assert main([str(tmp_path), "--workers", "2", "--host", ""]) == 1
     (tmp_path / "settings.json").write_text('{"grpc_port": "soon"}')
     assert main([str(tmp_path)]) == 1
     first, *of_options, last = capsys.readouterr().err.splitlines()
     assert first == "--port is one for all protocols: leave it out, or http_port"
-    assert of_options == ["--grpc-port: Expected `int` >= 0", "--workers: Expected `int` >= 0"]
+    assert of_options == [
+        "--grpc-port: Expected `int` >= 0",
+        "--workers: Expected `int` >= 0",
+        "--host: '' is no host; write an address of this machine, or 0.0.0.0 for all",
+    ]
     assert last == f"{tmp_path}/settings.json: grpc_port: Expected `int | null`, got `str`"
 
 
@@ -246,7 +261,23 @@ def in_flight(address):
     return 0.0
 
 
+@pytest.fixture
+def sighup():
+    """SIGHUP, which whoever runs the tests may have ignored, as nohup does, and so what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield signal.SIGHUP
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_sigterm_under_load_fails_no_call(repository, tmp_path):
+    fails_no_call_under_load(signal.SIGTERM, repository, tmp_path)
+
+
+def test_the_end_of_a_terminal_fails_no_call_either(sighup, repository, tmp_path):
+    fails_no_call_under_load(sighup, repository, tmp_path)
+
+
+def fails_no_call_under_load(number, repository, tmp_path):
     callers = 24
     together = threading.Barrier(callers)
     x = {"name": "x", "datatype": "FP32", "shape": [1], "data": [400]}
@@ -270,7 +301,7 @@ def test_sigterm_under_load_fails_no_call(repository, tmp_path):
             calls = [pool.submit(by_grpc, channel) for _ in range(callers - 4)]
             calls += [pool.submit(by_rest, server.address) for _ in range(4)]
             until(lambda: in_flight(server.address) == callers)
-            server.signal(signal.SIGTERM)
+            server.signal(number)
             assert [call.result() for call in calls] == [[400]] * callers
         assert server.wait() == 0
 
@@ -284,8 +315,9 @@ def test_sigterm_waits_for_no_code_that_blocks_for_ever(tmp_path, when):
         ExitStack() as asked,
     ):
         if when != "load":
-            host, port = server.says(r"^serving m on (\S+):(\d+),").groups()
+            server.says("^serving m on ")
         if when == "predict":
+            host, port = server.says(r"^serving m on (\S+):(\d+),").groups()
             body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [91]}]}'
             client = asked.enter_context(socket.create_connection((host, int(port))))
             client.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
@@ -345,6 +377,40 @@ def test_it_ends_though_nobody_reads_what_it_says(stdout):
     assert ran.returncode == 0
 
 
+RUNS_ON = """
+from protos.ending import leave
+import atexit, threading, torch
+
+module = torch.jit.trace(torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU()), torch.ones(1, 64))
+runs = threading.Semaphore(0)
+
+def run():
+    while True:
+        module(torch.ones(1, 64))
+        runs.release()
+
+for _ in range(3):
+    threading.Thread(target=run, daemon=True).start()
+for _ in range(1000):
+    runs.acquire()
+atexit.register(print, "what others do at the end is done")
+leave(7)
+"""
+
+
+def test_it_ends_with_its_status_though_models_run_in_threads(tmp_path):
+    """Their threads come back from PyTorch to a Python that is no more, and C++ would abort the process."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUNS_ON],
+        cwd=ROOT,
+        timeout=100,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (7, "what others do at the end is done\n", "")
+
+
 def test_sigterm_waits_for_no_disk_that_does_not_answer(tmp_path):
     put(tmp_path / "models", "m", Mlp())
     with Process("tests.stops_soon", "runtime", tmp_path / "models", "--port", "0", folder=tmp_path) as server:
@@ -402,10 +468,11 @@ def test_spans_without_what_makes_them_are_a_sentence(tmp_path, capsys, monkeypa
     assert capsys.readouterr().err.startswith("tracing_server: spans need OpenTelemetry, which is not installed")
 
 
-def test_a_port_that_is_taken_is_a_sentence(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken_is_a_sentence(tmp_path, workers):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "runtime", str(tmp_path), "--port", str(port)]
+        command = [sys.executable, "-m", "runtime", str(tmp_path), "--port", str(port), "--workers", workers]
         ran = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=100)
     assert ran.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}: " in ran.stderr

@@ -71,6 +71,15 @@ def test_equal_ports_are_one_listener(tmp_path, file, listeners):
     assert read(tmp_path, {"host": "h", **file}).listeners() == listeners
 
 
+@pytest.mark.parametrize(
+    ("told", "endpoint", "root"), [("/ml/", "/ml", "/ml"), ("/a/b//", "/a/b", "/a/b"), ("/", "/", ""), ("", "", "")]
+)
+def test_paths_end_without_a_slash(tmp_path, told, endpoint, root):
+    """As those of requests do, with which they are compared."""
+    settings = read(tmp_path, METRICS_ENDPOINT=told, ROOT_PATH=told)
+    assert (settings.metrics_endpoint, settings.root_path) == (endpoint, root)
+
+
 def test_messages_may_be_as_long_as_grpc_is_told(tmp_path):
     assert ServerSettings().max_message == MAX_MESSAGE
     assert ServerSettings(grpc_max_message_length=7).max_message == 7
@@ -89,7 +98,18 @@ def test_messages_may_be_as_long_as_grpc_is_told(tmp_path):
             {"METRICS_ENDPOINT": "/v2/health/live"},
             "MLSERVER_METRICS_ENDPOINT: '/v2/health/live' is a path of the V2 protocol; write another, as /metrics",
         ),
+        (
+            {},
+            {"METRICS_ENDPOINT": "/v2/"},
+            "MLSERVER_METRICS_ENDPOINT: '/v2/' is a path of the V2 protocol; write another, as /metrics",
+        ),
         ({}, {"METRICS_ENDPOINT": "m"}, "MLSERVER_METRICS_ENDPOINT: 'm' is no path; write \"/m\""),
+        ({}, {"HOST": ""}, "MLSERVER_HOST: '' is no host; write an address of this machine, or 0.0.0.0 for all"),
+        (
+            {"host": "a..b"},
+            {},
+            "settings.json: host: 'a..b' is no host; write an address of this machine, or 0.0.0.0 for all",
+        ),
         ({"root_path": "x"}, {}, "settings.json: root_path: 'x' is no path; write \"/x\""),
         ("[1]", {}, "settings.json: Expected `object`, got `array`"),
         ("{", {}, "settings.json: Input data was truncated"),
