@@ -81,7 +81,7 @@ class Coding:
 
 @lru_cache(64)
 def accepted(header: bytes) -> Coding | None:
-    """The coding that an Accept-Encoding header likes best, gzip if it does not matter; None for one that we lack."""
+    """The coding that an Accept-Encoding header likes best, gzip if it does not matter; None if it is not ours."""
     weights: dict[str, float] = {}
     for choice in header.decode("latin-1").lower().split(","):
         name, _, weight = choice.partition(";")
@@ -91,7 +91,8 @@ def accepted(header: bytes) -> Coding | None:
             weights[name.strip()] = 0.0
     others = weights.get("*", 0.0)
     best = max(_WINDOW_BITS, key=lambda name: weights.get(name, others))
-    if weights.get(best, others) <= 0:
+    most = weights.get(best, others)
+    if most <= 0 or most < weights.get("identity", 0.0):
         return None
     return Coding(best, alone=[name for name, weight in weights.items() if weight > 0] == [best])
 

@@ -84,6 +84,8 @@ def request_of(body: bytes, model: str, version: str, json_size: int | None = No
         if inside and outside and inside != outside:
             raise InvalidArgument(f"the model's {what} is {inside!r} in the body and {outside!r} in the URL")
     request = ModelInferRequest(model_name=model, model_version=version or told.model_version, id=told.id)
+    # What parameters say about the form of the bodies is taken out of them by _form and _buffer, so these come first:
+    # the model gets the rest.
     form = _form(told) if told.outputs or told.parameters else JSON
     if told.parameters:
         _fill(request.parameters, told.parameters, "the request")
@@ -137,7 +139,7 @@ def body_of(response: ModelInferResponse, form: Form = JSON) -> tuple[bytes, int
         described["data"] = data_of(name, array, in_base64=in_base64)
         outputs.append(described)
     json = msgspec.json.encode(told)
-    return (b"".join([json, *buffers]), len(json)) if form is not JSON and buffers else (json, None)
+    return (b"".join([json, *buffers]), len(json)) if buffers else (json, None)
 
 
 def parameters_of(parameters: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from msgspec import Meta, Raw
 from numpy.typing import NDArray
 
 from protos.errors import FailedPrecondition, InvalidArgument
-from protos.tensors import BASE64, DATATYPES, DIMENSIONS, ONE_TEXT
+from protos.tensors import BASE64, DATATYPES, DIMENSIONS, FLOATS, ONE_TEXT, dtype_of, shaped
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -26,17 +26,13 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ELEMENTS: dict[str, Any] = {
     "BOOL": bool,
     "UINT64": Annotated[int, Meta(ge=0)],
-    "FP16": float | None,
-    "BF16": float | None,
-    "FP32": float | None,
-    "FP64": float | None,
     "BYTES": str,
+    **dict.fromkeys(FLOATS, float | None),
 } | {
     name: Annotated[int, Meta(ge=int(np.iinfo(dtype).min), le=int(np.iinfo(dtype).max))]
     for name, dtype in DATATYPES.items()
     if dtype.kind in "iu" and name != "UINT64"
 }
-_FLOATS = {"FP16", "BF16", "FP32", "FP64"}
 _NO_NULL = (
     "; BYTES have no null: send a text that stands for it, or, to a model on pandas, each element as JSON with "
     'content_type "pd_json"'
@@ -47,13 +43,8 @@ _OPENING = re.compile(rb"[\[\s]*")
 
 def array_of(data: Raw, datatype: str, shape: list[int]) -> NDArray[Any]:
     """The array that JSON data spells; BYTES are its strings in UTF-8. Raises InvalidArgument."""
-    if datatype not in DATATYPES:
-        raise InvalidArgument(f"unknown datatype {datatype!r}; V2 has {', '.join(DATATYPES)}")
-    if len(shape) > DIMENSIONS:
-        raise InvalidArgument(f"its shape has {len(shape)} dimensions; {DIMENSIONS} are the most an array can have")
-    if min(shape, default=0) < 0:
-        raise InvalidArgument(f"shape {shape} has a negative dimension")
-    array, count = _parsed(data, datatype), prod(shape)
+    dtype = dtype_of(datatype, shape)
+    array, count = _parsed(data, datatype, dtype), prod(shape)
     if array.ndim == 1:
         if array.size != count:
             hint = ONE_TEXT if datatype == "BYTES" and array.size == 1 else ""
@@ -61,22 +52,18 @@ def array_of(data: Raw, datatype: str, shape: list[int]) -> NDArray[Any]:
     # An empty list inside hides the dimensions behind it.
     elif array.size != count or list(array.shape) != (shape if count else shape[: array.ndim]):
         raise InvalidArgument(f"data is nested as {list(array.shape)}, its shape is {shape}")
-    try:
-        return array.reshape(shape)
-    except ValueError as error:
-        raise InvalidArgument(f"shape {shape} is too large for an array: {error}") from None
+    return shaped(array, shape)
 
 
-def _parsed(data: Raw, datatype: str) -> NDArray[Any]:
+def _parsed(data: Raw, datatype: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The array that flat or nested lists spell, in the shape that they are nested."""
-    dtype = DATATYPES[datatype]
     depth = _depth(data)
     try:
         nested = _decoder(datatype, depth).decode(data)
     except UNREADABLE as error:
         says = str(error).replace("`$", "`data")
         raise InvalidArgument(says + _NO_NULL if "`str`, got `null`" in says else says) from None
-    floating = datatype in _FLOATS
+    floating = datatype in FLOATS
     try:
         array = np.array(nested, np.float64 if floating else dtype)
     except OverflowError:
@@ -85,7 +72,7 @@ def _parsed(data: Raw, datatype: str) -> NDArray[Any]:
         raise InvalidArgument(_RAGGED) from None
     if array.ndim != depth:  # strings are objects to NumPy, and so are lists of them
         raise InvalidArgument(_RAGGED)
-    return _narrowed(array, datatype) if floating else array
+    return _narrowed(array, datatype, dtype) if floating else array
 
 
 def _depth(data: Raw) -> int:
@@ -105,9 +92,9 @@ def _decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def _narrowed(array: NDArray[np.float64], datatype: str) -> NDArray[Any]:
+def _narrowed(array: NDArray[np.float64], datatype: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore"):
-        narrow = array.astype(DATATYPES[datatype])
+        narrow = array.astype(dtype)
     beyond = np.isinf(narrow)
     if beyond.any():
         raise InvalidArgument(f"data holds {array[beyond][0]}, which is beyond {datatype}")

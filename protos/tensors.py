@@ -40,6 +40,7 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype(np.object_),
 }
+FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})
 DIMENSIONS = 64  # that an array can have in NumPy
 ONE_TEXT = "; for one text, however long, write shape [1]"  # MLServer's documentation counts its letters
 BASE64 = "base64"  # the content_type of BYTES that travel as text
@@ -77,6 +78,25 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
     if name is None:
         raise TypeError(f"V2 has no datatype for NumPy's {dtype}; it has {', '.join(DATATYPES)}")
     return name
+
+
+def dtype_of(datatype: str, shape: Sequence[int]) -> np.dtype[Any]:
+    """The NumPy dtype of a V2 datatype; raises InvalidArgument for an unknown one, or a shape that no array has."""
+    if datatype not in DATATYPES:
+        raise InvalidArgument(f"unknown datatype {datatype!r}; V2 has {', '.join(DATATYPES)}")
+    if len(shape) > DIMENSIONS:
+        raise InvalidArgument(f"its shape has {len(shape)} dimensions; {DIMENSIONS} are the most an array can have")
+    if shape and min(shape) < 0:
+        raise InvalidArgument(f"shape {shape} has a negative dimension")
+    return DATATYPES[datatype]
+
+
+def shaped(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """An array of as many elements, in that shape; raises InvalidArgument where NumPy cannot have it."""
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        raise InvalidArgument(f"shape {shape} is too large for an array: {error}") from None
 
 
 def inputs_of(request: InferRequest) -> dict[str, NDArray[Any]]:
@@ -134,23 +154,12 @@ def _arrays(kind: str, tensors: Sequence[_Tensor], buffers: Sequence[bytes | mem
 
 def _array(tensor: _Tensor, buffer: bytes | memoryview | None) -> NDArray[Any]:
     datatype, shape = tensor.datatype, tensor.shape[:]
-    dtype = DATATYPES.get(datatype)
-    if dtype is None:
-        raise InvalidArgument(f"unknown datatype {datatype!r}; V2 has {', '.join(DATATYPES)}")
-    if len(shape) > DIMENSIONS:
-        raise InvalidArgument(f"its shape has {len(shape)} dimensions; {DIMENSIONS} are the most an array can have")
-    if shape and min(shape) < 0:
-        raise InvalidArgument(f"shape {shape} has a negative dimension")
+    dtype = dtype_of(datatype, shape)
     if buffer is None:
-        flat = _typed(tensor.contents, datatype, dtype, shape)
-    else:
-        if tensor.HasField("contents") and tensor.contents.ListFields():
-            raise InvalidArgument("it has both a raw buffer and typed contents; send one form for the whole message")
-        flat = _raw(buffer, datatype, dtype, shape)
-    try:
-        return flat.reshape(shape)
-    except ValueError as error:
-        raise InvalidArgument(f"shape {shape} is too large for an array: {error}") from None
+        return _typed(tensor.contents, datatype, dtype, shape)
+    if tensor.HasField("contents") and tensor.contents.ListFields():
+        raise InvalidArgument("it has both a raw buffer and typed contents; send one form for the whole message")
+    return _raw(buffer, datatype, dtype, shape)
 
 
 def _decoded(array: NDArray[Any], tensor: _Tensor) -> NDArray[Any]:
@@ -168,14 +177,16 @@ def _decoded(array: NDArray[Any], tensor: _Tensor) -> NDArray[Any]:
 
 def _raw(buffer: bytes | memoryview, datatype: str, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
     if datatype == "BYTES":
-        return _split(buffer, prod(shape))
+        return shaped(_split(buffer, prod(shape)), shape)
     size = prod(shape) * dtype.itemsize
     if len(buffer) != size:
         raise InvalidArgument(f"{datatype} of shape {shape} takes {size} bytes, its raw buffer has {len(buffer)}")
-    flat = np.frombuffer(buffer, dtype)
-    if datatype == "BOOL" and (flat.view(np.uint8) > 1).any():
+    if not size:  # which a shape too large for an array may take, too
+        return shaped(np.empty(0, dtype), shape)
+    array: NDArray[Any] = np.ndarray(shape, dtype, buffer)
+    if datatype == "BOOL" and (array.view(np.uint8) > 1).any():
         raise InvalidArgument("a raw BOOL is one byte, 0 or 1; its buffer has others")
-    return flat
+    return array
 
 
 def _split(buffer: bytes | memoryview, count: int) -> NDArray[np.object_]:
@@ -209,16 +220,16 @@ def _typed(contents: InferTensorContents, datatype: str, dtype: np.dtype[Any], s
         raise InvalidArgument(f"shape {shape} takes {count} elements, its {field} has {len(values)}{hint}")
     if count and datatype in _TAGS:
         header = 1 + len(varint(count * dtype.itemsize))
-        return np.frombuffer(contents.SerializeToString(), dtype, count, header)
+        return np.ndarray(shape, dtype, contents.SerializeToString(), header)
     if dtype.itemsize >= _NARROWEST:
-        return np.array(values[:], dtype)
+        return shaped(np.array(values[:], dtype), shape)
     wide = np.array(values[:], np.int64)
     narrow = wide.astype(dtype)
     outside = narrow != wide
     if outside.any():
         at, limits = int(outside.argmax()), np.iinfo(dtype)
         raise InvalidArgument(f"element [{at}] is {wide[at]}; {datatype} goes from {limits.min} to {limits.max}")
-    return narrow
+    return shaped(narrow, shape)
 
 
 def _add(kind: str, tensors: Any, buffers: Any, arrays: Mapping[str, NDArray[Any]], *, raw: bool) -> None:

@@ -77,10 +77,10 @@ class Batcher:
         metrics: ModelMetrics,
         *,
         max_rows: int,
-        max_wait: float = 0.0,
-        max_queue: int = 1024,
-        quick_rows: int = 0,
-        thread: Thread | None = None,
+        max_wait: float,
+        max_queue: int,
+        quick_rows: int,
+        thread: Thread | None,
     ) -> None:
         self._model = model
         self._metrics = metrics

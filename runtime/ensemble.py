@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.errors import FailedPrecondition, Internal
-from protos.tensors import DATATYPES
+from protos.tensors import DATATYPES, FLOATS
 from runtime.model import NOTHING, Arrays, Parameters, SharedModel, TensorSpec, rows_of
 from runtime.options import EnsembleOptions
 from runtime.parts import Composite, Members, check_fed
@@ -40,8 +40,8 @@ class Ensemble(Composite):
         else:
             self.outputs = _common_outputs(members)
             for spec in self.outputs:
-                kinds, words = _TAKES[options.combine]
-                if np.dtype(DATATYPES[spec.datatype]).kind not in kinds and spec.datatype != "BF16":
+                datatypes, words = _TAKES[options.combine]
+                if spec.datatype not in datatypes:
                     raise FailedPrecondition(
                         f"parameters.extra.combine: {options.combine!r} is for {words}; output {spec.name!r} is {spec}"
                     )
@@ -145,4 +145,7 @@ def _vote(answers: Answers, weights: list[float]) -> NDArray[Any]:
 
 
 _COMBINED: dict[str, Callable[[Answers, list[float]], NDArray[Any]]] = {"mean": _mean, "vote": _vote}
-_TAKES = {"mean": ("f", "floating-point outputs"), "vote": ("biu", "integers and booleans")}
+_TAKES = {
+    "mean": (FLOATS, "floating-point outputs"),
+    "vote": (DATATYPES.keys() - FLOATS - {"BYTES"}, "integers and booleans"),
+}

@@ -30,14 +30,13 @@ from typing import NamedTuple, Protocol
 
 from protos.errors import InvalidArgument
 from protos.messages import ModelInferResponse
+from protos.tensors import FLOATS
 from runtime.model import Arrays, Parameters, TensorSpec
 from runtime.options import ExplainOptions
-from runtime.warmup import NOISE
 
 EXPLAIN, TARGET, STEPS = "explain", "explain_target", "explain_steps"
 METHOD = "integrated_gradients"
 BASELINE, DELTA = "explain.baseline", "explain.delta"
-FLOATS = tuple(NOISE)
 
 _INDEXED = re.compile(r"(.+)\[(\d+(?:, ?\d+)*)\]", re.DOTALL)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from protos.errors import FailedPrecondition, InvalidArgument
-from runtime.explain import BASELINE, DELTA, FLOATS, Explainer, Question, attributions
+from protos.tensors import FLOATS
+from runtime.explain import BASELINE, DELTA, Explainer, Question, attributions
 from runtime.model import Arrays, Differentiable, Model
 from runtime.naming import naming
 from runtime.options import ExplainOptions
+from runtime.rounding import alike
 from runtime.settings import ModelSettings
-from runtime.warmup import NOISE, PAIR, TOLERANCE, examples
+from runtime.warmup import PAIR, TOLERANCE, examples
 
 STEPS = 2  # show that it works
 
@@ -60,7 +62,7 @@ def _try_out(explainer: Explainer, model: Model, free_size: int, sample: Arrays)
             refused = error
             continue
         explained = True
-        expected = answer[spec.name].reshape(PAIR, -1)[:, 0].astype(np.float64)
+        expected = answer[spec.name].reshape(PAIR, -1)[:, 0]
         if np.isfinite(expected).all() and not np.isfinite(told[BASELINE]).all():
             raise FailedPrecondition(
                 f"{question.target} is {told[BASELINE].sum()} at the baseline, which is zero in every input unless "
@@ -70,8 +72,7 @@ def _try_out(explainer: Explainer, model: Model, free_size: int, sample: Arrays)
         for each in model.inputs:
             if each.datatype in FLOATS:
                 found = found + told[attributions(each.name)].reshape(PAIR, -1).sum(1, dtype=np.float64)
-        margin = TOLERANCE * np.abs(expected).max(initial=0) + NOISE[spec.datatype]
-        if not np.allclose(found, expected, rtol=0, atol=margin, equal_nan=True):
+        if not alike(expected, found, TOLERANCE):
             raise FailedPrecondition(
                 f"what explains {question.target} does not add up to the model's answer: a row depends on the others, "
                 f"or on chance"

@@ -32,12 +32,11 @@ from protos.tensors import DATATYPES, add_inputs, outputs_of
 from runtime import formats
 from runtime.batched import Batched
 from runtime.environment import as_file, told_by
+from runtime.formats.mlserver_numbers import numbers_of
 from runtime.metrics import ModelMetrics
 from runtime.prepare import prepare
 from runtime.settings import FILE, ModelSettings, read_settings
 from runtime.tensor_service import TensorService
-
-_KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}  # of the values that a datatype's kind can hold
 
 
 class FormatModel(MLModel):  # type: ignore[misc]  # MLServer ships no types
@@ -132,28 +131,14 @@ def _array(tensor: RequestInput) -> NDArray[Any]:
     if dtype.kind == "O":
         values = np.array([each.encode() if isinstance(each, str) else each for each in data], np.object_)
     else:
-        values = _numbers(tensor.name, data, datatype)
+        try:
+            values = numbers_of(data, datatype, strict=True)
+        except ValueError as error:
+            raise InvalidArgument(f"input {tensor.name!r}: {error}") from None
     try:
         return values.reshape(shape)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InvalidArgument(f"input {tensor.name!r}: shape {shape} does not hold {values.size} elements") from None
-
-
-def _numbers(name: str, data: Any, datatype: str) -> NDArray[Any]:
-    dtype = DATATYPES[datatype]
-    try:
-        values = np.array(data)
-        if values.dtype.kind == "O" and dtype.kind == "f":
-            values = np.array(data, np.float64)  # nulls become NaN
-        if values.size and values.dtype.kind not in _KINDS[dtype.kind]:
-            raise TypeError
-        narrow = values.astype(dtype)
-    except (TypeError, ValueError):
-        raise InvalidArgument(f"input {name!r}: its data are not the values of one {datatype} tensor") from None
-    if dtype.kind in "iu" and (narrow != values).any():
-        limits = np.iinfo(dtype)
-        raise InvalidArgument(f"input {name!r}: {datatype} goes from {limits.min} to {limits.max}; its data do not")
-    return narrow
 
 
 def _refusal(error: CallError) -> MLServerError:

@@ -17,6 +17,9 @@ from runtime.naming import keyed, parted
 OURS = "runtime."  # how the implementations begin that this package brings
 ENSEMBLE = "runtime.Ensemble"
 CHAIN = "runtime.Chain"
+TORCHSCRIPT = "runtime.TorchScriptModel"
+EXPORTED = "runtime.ExportedModel"
+ONNX = "runtime.OnnxModel"
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=60)]
@@ -33,6 +36,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     max_batch_time: Seconds | None = None
     max_queue: _Positive = 1024  # calls that may wait; the next one is refused
     warm_up_size: _Positive = 1  # what a free dimension, other than the first, is tried with
+
+    @classmethod
+    def known(cls) -> tuple[str, ...]:
+        """The keys that there are."""
+        return cls.__struct_fields__
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -83,7 +91,16 @@ class FormatOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return f"cuda:{number or 0}" if kind == "cuda" else ""
 
 
-class EnsembleOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _CompositeOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`parameters.extra` of what is made of other models, and runs nothing itself."""
+
+    @classmethod
+    def known(cls) -> tuple[str, ...]:
+        """The keys that there are: others are for its parts."""
+        return tuple(key for key in cls.__struct_fields__ if key not in Options.__struct_fields__)
+
+
+class EnsembleOptions(_CompositeOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`parameters.extra` of an ensemble."""
 
     members: Annotated[dict[str, _Weight], msgspec.Meta(min_length=1)]
@@ -102,7 +119,7 @@ class EnsembleOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=
         return (*self.members, *([self.stacker] if self.stacker else []))
 
 
-class ChainOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ChainOptions(_CompositeOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`parameters.extra` of a chain."""
 
     steps: Annotated[list[str], msgspec.Meta(min_length=1)]
@@ -123,6 +140,11 @@ def read_options(implementation: str, extra: Mapping[str, Any]) -> Options:
     Raises FailedPrecondition with the key and what it should be.
     """
     kind = _kind(implementation)
+    if idle := next((key for key in Options.known() if key not in kind.known() and extra.get(key) is not None), ""):
+        raise FailedPrecondition(
+            f"parameters.extra.{idle}: it has no effect on {implementation}, which runs nothing itself; set it for the "
+            f"models that it is made of"
+        )
     try:
         return msgspec.convert(extra, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -141,7 +163,7 @@ def _hint(error: msgspec.ValidationError, extra: Mapping[str, Any], options: typ
     """What would be right in `parameters.extra`, where the fault does not say it."""
     key, what = parted(error)
     if "unknown field" in what:
-        known = (ExplainOptions if key.startswith("explain") else options).__struct_fields__
+        known = ExplainOptions.__struct_fields__ if key.startswith("explain") else options.known()
         return f"; there are {', '.join(known)}"
     if key.startswith("combine"):
         return "; write mean, vote or stack: the weights stand in members"

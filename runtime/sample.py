@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.errors import CallError, FailedPrecondition
-from protos.tensors import DATATYPES, datatype_of
+from protos.tensors import DATATYPES
 from runtime.model import Arrays, Model, TensorSpec, misfit, told
+from runtime.rounding import alike
 from runtime.settings import ModelSettings
-from runtime.warmup import NOISE
 from runtime.words import quoted
 
-FILE = "warm-up.npz"  # beside model-settings.json; arrays named inputs/NAME and outputs/NAME
+# Beside model-settings.json; arrays named inputs/NAME and outputs/NAME, those of BYTES as NumPy's texts or bytes.
+FILE = "warm-up.npz"
 
 PART = 0.01  # of the largest value: by so much may another machine or device be off, as it rounds otherwise
 
@@ -62,6 +63,8 @@ def _fitting(name: str, spec: TensorSpec, arrays: Arrays) -> NDArray[Any]:
     array = arrays[name]
     if array.dtype.kind == "V":  # as a datatype that NumPy does not have comes back
         array = array.view(DATATYPES[spec.datatype])
+    elif spec.datatype == "BYTES" and array.dtype.kind in "SU":
+        array = (np.strings.encode(array, "utf-8") if array.dtype.kind == "U" else array).astype(np.object_)
     if misfit((spec,), {spec.name: array}):
         raise ValueError(f"its {name!r} is {told(array)}, and {spec.name!r} is declared {spec}")
     return array
@@ -75,20 +78,8 @@ def check_sample(model: Model, sample: Sample) -> None:
         raise FailedPrecondition(f"the model does not take its warm-up sample: {error.message}") from error
     for spec in model.outputs:
         theirs, ours = sample.outputs[spec.name], found[spec.name]
-        if not alike(theirs, ours):
+        if not alike(theirs, ours, PART):
             raise FailedPrecondition(
                 f"output {spec.name!r} is not what the warm-up sample says that the model answers; it was made from "
                 f"another version of the model, or this machine computes otherwise"
             )
-
-
-def alike(theirs: NDArray[np.generic], ours: NDArray[np.generic]) -> bool:
-    """Whether two arrays are the same, but for rounding."""
-    noise = NOISE.get(datatype_of(theirs.dtype))
-    if theirs.shape != ours.shape:
-        return False
-    if noise is None:
-        return np.array_equal(theirs, ours)
-    expected, found = theirs.astype(np.float64), ours.astype(np.float64)
-    largest = np.abs(expected).max(initial=0, where=np.isfinite(expected))
-    return np.allclose(found, expected, rtol=0, atol=PART * largest + noise, equal_nan=True)

@@ -136,9 +136,9 @@ def _filled(said: Any, told: Any) -> Any:
 
 
 def _warn_of_unread(file: Mapping[str, Any], path: str, options: Options) -> None:
-    warn(path, file, _File.__struct_fields__, options.__struct_fields__)
+    warn(path, file, _File.__struct_fields__, options.known())
     if file["implementation"].startswith(OURS):
-        warn_of_parameters(path, file.get("parameters") or {}, _Parameters.__struct_fields__, options.__struct_fields__)
+        warn_of_parameters(path, file.get("parameters") or {}, _Parameters.__struct_fields__, options.known())
 
 
 def _first(*choices: Any) -> Any:

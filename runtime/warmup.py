@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.errors import FailedPrecondition
-from protos.tensors import DATATYPES
+from protos.tensors import DATATYPES, FLOATS
 from runtime.failure import said_by
 from runtime.model import Arrays, Model, TensorSpec, misfit, shares_runs, told
+from runtime.rounding import alike
 from runtime.words import described
 
 RUNS = 5
@@ -32,10 +33,9 @@ NO_SAMPLE: Arrays = MappingProxyType({})
 Times = Mapping[int, float]
 """Seconds of a run by its number of rows, the fewest first: each the least of a few runs, as others disturb some."""
 
-# What rounding may change when a row is computed in other company, a matrix product not being a vector's: this part of
-# the largest value, or, where terms of order 1 cancel, this much.
+# By which part of the largest value a row may be off when it is computed in other company, a matrix product not being a
+# vector's.
 TOLERANCE = 0.02
-NOISE = {"FP64": 1e-9, "FP32": 1e-5, "FP16": 0.05, "BF16": 0.2}
 
 
 def warm_up(
@@ -99,7 +99,7 @@ def examples(
             )
         else:
             shape = given.shape if rows is None else (rows, *given.shape[1:])
-        if spec.datatype in NOISE and (given is None or half is not None):
+        if spec.datatype in FLOATS and (given is None or half is not None):
             floats = rng.random(shape)
             floats.ravel()[: (floats.size + 1) // 2] *= half or 1
             array: NDArray[Any] = floats.astype(dtype)
@@ -155,16 +155,12 @@ def _alone(run: Callable[[Arrays], Arrays], arrays: Arrays, specs: tuple[TensorS
 def _check_rows(specs: tuple[TensorSpec, ...], outputs: Arrays, alone: list[Arrays]) -> None:
     """Rows must get the answers that each gets alone: with batch normalisation left in training, they don't."""
     for spec in specs:
-        if spec.datatype not in NOISE:
+        if spec.datatype not in FLOATS:
             continue
-        together = [outputs[spec.name][end].astype(np.float64) for end in ENDS]
-        apart = [each[spec.name].astype(np.float64) for each in alone]
-        largest = max(np.abs(row).max(initial=0, where=np.isfinite(row)) for row in apart)
-        margin = TOLERANCE * largest + NOISE[spec.datatype]
-        if not all(
-            ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=0, atol=margin, equal_nan=True)
-            for ours, theirs in zip(together, apart, strict=True)
-        ):
+        together = np.concatenate([outputs[spec.name][end] for end in ENDS])
+        apart = [each[spec.name] for each in alone]
+        of_a_shape = len({row.shape for row in apart}) == 1
+        if not (of_a_shape and alike(np.concatenate(apart), together, TOLERANCE)):
             raise FailedPrecondition(
                 f"output {spec.name!r} of a row depends on the other rows of its batch, or on chance; "
                 f"if that is meant, set max_batch_size to 1"

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from protos.errors import CallError, Code, FailedPrecondition, UpstreamError
 from protos.messages import ModelInferRequest, ModelInferResponse, ModelMetadataResponse
-from protos.tensors import add_outputs, outputs_of
+from protos.tensors import FLOATS, add_outputs, outputs_of
 from router.call import Call, Reply
 from router.upstreams import Upstream
 
 _Arrays: TypeAlias = NDArray[Any]  # [members, ...]
-_FLOATS = {"FP16", "BF16", "FP32", "FP64"}
 
 
 class Ensemble:
@@ -75,7 +74,7 @@ class Ensemble:
 
     def _check(self, datatypes: Mapping[str, str]) -> None:
         for name, datatype in datatypes.items():
-            if (datatype in _FLOATS) != (self._combine == "mean"):
+            if (datatype in FLOATS) != (self._combine == "mean"):
                 meant = "vote, for output {!r} is {}" if self._combine == "mean" else "mean, for output {!r} is {}"
                 raise FailedPrecondition(f"ensemble: combine should be {meant.format(name, datatype)}")
 

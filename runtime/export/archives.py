@@ -20,6 +20,7 @@ from torch.jit._trace import TracerWarning
 from protos.errors import FailedPrecondition
 from runtime.formats import compiled, exported_program, torchscript
 from runtime.formats.pytorch import reason
+from runtime.options import EXPORTED, TORCHSCRIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def _quietly() -> Iterator[None]:
 
 
 FORMATS: Mapping[str, Format] = {
-    "pt": Format("model.pt", "runtime.TorchScriptModel", torchscript.PLATFORM, write_torchscript),
-    "pt2": Format("model.pt2", "runtime.ExportedModel", exported_program.PLATFORM, write_exported),
-    "aoti": Format("model.aoti.pt2", "runtime.ExportedModel", compiled.PLATFORM, write_compiled),
+    "pt": Format("model.pt", TORCHSCRIPT, torchscript.PLATFORM, write_torchscript),
+    "pt2": Format("model.pt2", EXPORTED, exported_program.PLATFORM, write_exported),
+    "aoti": Format("model.aoti.pt2", EXPORTED, compiled.PLATFORM, write_compiled),
 }

@@ -24,7 +24,8 @@ from runtime.export.declared import Before, tried_as
 from runtime.formats.pytorch import array_of, reason
 from runtime.model import Arrays, Model
 from runtime.prepare import prepare
-from runtime.sample import Sample, alike
+from runtime.rounding import alike
+from runtime.sample import PART, Sample
 from runtime.settings import FILE, ModelSettings
 from runtime.words import quoted
 
@@ -201,7 +202,7 @@ def _named(result: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 def _unlike(theirs: Arrays, ours: Arrays) -> str:
     """The first output that is not the same in both, but for rounding; empty where all are."""
-    return next((name for name, array in theirs.items() if not alike(array, ours[name])), "")
+    return next((name for name, array in theirs.items() if not alike(array, ours[name], PART)), "")
 
 
 def _check_rows(tried: Sequence[Sample]) -> None:

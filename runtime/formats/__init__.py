@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from protos.errors import FailedPrecondition
-from runtime.options import CHAIN, ENSEMBLE, OURS
+from runtime.options import CHAIN, ENSEMBLE, EXPORTED, ONNX, OURS, TORCHSCRIPT
 from runtime.served import Servable
 from runtime.settings import FILE
 
@@ -18,18 +19,22 @@ if TYPE_CHECKING:
     from runtime.settings import ModelSettings
 
 FORMATS = {
-    "runtime.TorchScriptModel": "runtime.formats.torchscript",
-    "runtime.ExportedModel": "runtime.formats.exported",
-    "runtime.OnnxModel": "runtime.formats.onnx",
+    TORCHSCRIPT: "runtime.formats.torchscript",
+    EXPORTED: "runtime.formats.exported",
+    ONNX: "runtime.formats.onnx",
 }
 _OURS = (*FORMATS, ENSEMBLE, CHAIN)
 USER_CODE = "runtime.formats.user_code"  # any other name is that of a user's class
 
 
 def load(settings: ModelSettings, folder: Path) -> Model:
-    """The model in a folder, not yet tried out. Raises FailedPrecondition saying why it cannot be loaded."""
+    """The model in a folder, not yet tried out. Not in an event loop.
+
+    Raises FailedPrecondition saying why it cannot be loaded.
+    """
     loaded = load_any(settings, folder)
     if isinstance(loaded, Servable):
+        asyncio.run(loaded.close())
         raise FailedPrecondition(f"{folder / FILE}: implementation: {settings.implementation!r} does not run on arrays")
     return loaded
 

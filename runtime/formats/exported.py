@@ -24,6 +24,7 @@ from runtime.formats.program import Program
 from runtime.formats.pytorch import array_of, check_declared, device_of, reason, silence, tensor_of, use_threads
 from runtime.model import NOTHING, Arrays, Parameters, shares_runs, told
 from runtime.naming import naming
+from runtime.options import TORCHSCRIPT
 from runtime.repository import locate
 from runtime.sample import read_sample
 from runtime.settings import FILE, ModelSettings
@@ -59,8 +60,8 @@ class ExportedModel:
         settings: ModelSettings,
         device: torch.device,
         *,
-        graphs: bool = False,
-        sample: Arrays = NO_SAMPLE,
+        graphs: bool,
+        sample: Arrays,
     ) -> None:
         self.name = settings.name
         self.version = settings.version
@@ -190,7 +191,7 @@ def _program(path: Path, settings: ModelSettings, device: torch.device) -> Progr
     if any(name.startswith(compiled.FOLDER) for name in names):
         return compiled.load_compiled(path, names, device)
     if "constants.pkl" in names:
-        raise FailedPrecondition(f'{path.name} is TorchScript: its implementation is "runtime.TorchScriptModel"')
+        raise FailedPrecondition(f'{path.name} is TorchScript: its implementation is "{TORCHSCRIPT}"')
     return exported_program.load_exported(path, settings.inputs, device)
 
 

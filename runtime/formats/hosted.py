@@ -94,7 +94,6 @@ class Hosted:
             )
 
     async def infer(self, request: InferRequest, deadline: float | None, rpc: Rpc | None = None) -> ModelInferResponse:
-        self.admit()
         gone = threading.Event()
         try:
             response, headers = await self._called(self._answer(request, deadline, rpc, gone))
@@ -166,7 +165,6 @@ class HostedStream(Hosted):
         self, first: InferRequest, others: AsyncIterator[InferRequest], rpc: Rpc
     ) -> AsyncGenerator[ModelInferResponse, None]:
         """Answers as they come; the model makes the next one when the last was taken."""
-        self.admit()
         headers: Headers = []
 
         async def asked() -> AsyncGenerator[InferRequest, None]:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from protos.errors import CallError, FailedPrecondition, Internal, InvalidArgument
-from runtime.explain import BASELINE, DELTA, FLOATS, TARGET, Question, attributions
+from protos.tensors import FLOATS
+from runtime.explain import BASELINE, DELTA, TARGET, Question, attributions
 from runtime.formats.pytorch import device_of, reason, tensor_of, use_threads
 from runtime.model import Arrays, Model, TensorSpec
 from runtime.settings import ModelSettings

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class LoopThread:
-    """An event loop that runs in a thread of its own."""
+    """An event loop that runs in a thread of its own, as nice to others as the one that makes it."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -26,6 +26,7 @@ from protos.infer_json import parameters_of, tell
 from protos.infer_request import InferRequest
 from protos.messages import ModelInferResponse
 from protos.tensors import BASE64, DATATYPES, add_outputs, inputs_of
+from runtime.formats.mlserver_numbers import numbers_of
 
 P = TypeVar("P", bound=pydantic.BaseModel)
 
@@ -138,9 +139,19 @@ def _made(kind: type[P], message: Any, where: str, **fields: Any) -> P:
 
 
 def fill(response: ModelInferResponse, answer: types.InferenceResponse, *, raw: bool) -> None:
-    """Adds what a model answered to a response. Raises Internal where an output does not fit its shape or datatype."""
+    """Adds what a model answered to a response.
+
+    Raises Internal where an output does not fit its shape or datatype, or has the name of another.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for output in answer.outputs:
+        if output.name in arrays:
+            raise Internal(
+                f"model {response.model_name!r} returned two outputs {output.name!r}; each needs its own name"
+            )
+        arrays[output.name] = _array(output)
     try:
-        add_outputs(response, {each.name: _array(each) for each in answer.outputs}, raw=raw)
+        add_outputs(response, arrays, raw=raw)
     except TypeError as error:  # BYTES that are neither bytes nor text
         raise Internal(f"the model's {error}") from None
     tell_of(response, answer)
@@ -177,7 +188,7 @@ def _sendable(told: Mapping[str, Any]) -> list[Header]:
     for name, value in headers:
         if wrong := _unsendable(name, value):
             raise Internal(f"header {name!r} of the model: {wrong}")
-    return [(name.encode(), value.encode()) for name, value in headers]
+    return [(name.encode(), value.strip().encode()) for name, value in headers]  # HTTP has no spaces around one
 
 
 def _unsendable(name: str, value: Any) -> str:
@@ -196,19 +207,9 @@ def _array(output: types.ResponseOutput) -> NDArray[Any]:
     try:
         if dtype is None:
             raise ValueError(f"V2 has no datatype {output.datatype!r}")
-        return _texts(data, output) if dtype == _TEXT else _numbers(data, dtype).reshape(output.shape)
+        return _texts(data, output) if dtype == _TEXT else numbers_of(data, output.datatype).reshape(output.shape)
     except (TypeError, ValueError, OverflowError) as error:
         raise Internal(f"output {output.name!r} of the model: {error}") from None
-
-
-def _numbers(data: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype.kind == "f":
-        return np.array(data, dtype)  # its codecs write NaN as None, which NumPy reads as NaN
-    found = np.asarray(data)
-    array = found.astype(dtype)
-    if not np.array_equal(array, found):
-        raise ValueError(f"it holds what {dtype} cannot")
-    return array
 
 
 def _texts(data: Any, output: types.ResponseOutput) -> NDArray[Any]:

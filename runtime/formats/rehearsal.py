@@ -14,11 +14,11 @@ from runtime.formats.exported import WELL_KNOWN
 from runtime.formats.gpu import wants_graphs
 from runtime.formats.pytorch import device_of
 from runtime.naming import naming
+from runtime.options import EXPORTED, TORCHSCRIPT
 from runtime.repository import locate
 from runtime.settings import FILE, ModelSettings
 
-EXPORTED = "runtime.ExportedModel"
-PYTORCH = ("runtime.TorchScriptModel", EXPORTED)
+PYTORCH = (TORCHSCRIPT, EXPORTED)
 ON_GPU = b'"type": "cuda"'  # as an exported program says where its weights were
 
 

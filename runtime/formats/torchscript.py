@@ -30,6 +30,7 @@ from runtime.formats.pytorch import (
 )
 from runtime.model import NOTHING, Arrays, Parameters
 from runtime.naming import naming
+from runtime.options import EXPORTED
 from runtime.repository import locate
 from runtime.settings import FILE, ModelSettings
 from runtime.words import quoted
@@ -74,8 +75,8 @@ class TorchScriptModel:
         settings: ModelSettings,
         device: torch.device,
         *,
-        graphs: bool = False,
-        thawed: torch.jit.ScriptModule | None = None,
+        graphs: bool,
+        thawed: torch.jit.ScriptModule | None,
     ) -> None:
         check_declared(settings)
         if not hasattr(module, "forward"):
@@ -160,7 +161,7 @@ def _other(path: Path) -> str:
     except (BadZipFile, OSError):
         return ""
     if "archive_format" in names:
-        return 'it is torch.export\'s; call it model.pt2, and its implementation "runtime.ExportedModel"'
+        return f'it is torch.export\'s; call it model.pt2, and its implementation "{EXPORTED}"'
     if "data.pkl" in names and "constants.pkl" not in names:
         return "it is torch.save's, which has no code to run; write it with torch.jit.save, or croupier export"
     return ""

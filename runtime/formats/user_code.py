@@ -24,6 +24,7 @@ from runtime.formats.python import PythonModel
 from runtime.housed import Housed
 from runtime.model import Model
 from runtime.naming import naming
+from runtime.options import TORCHSCRIPT
 from runtime.served import Servable
 from runtime.settings import FILE, ModelSettings
 from runtime.worker import Thread
@@ -31,6 +32,9 @@ from runtime.worker import Thread
 # The names of modules belong to the process, so one model's code is imported at a time.
 _alone = threading.Lock()
 _number = count(1)
+
+THEIRS = "mlserver.model.MLModel"
+OURS_IN_STOCK = "runtime.mlserver.FormatModel"
 
 
 def load(settings: ModelSettings, folder: Path) -> Model | Servable:
@@ -54,7 +58,13 @@ def _made(settings: ModelSettings, folder: Path) -> Model | Servable:
     with naming(folder / FILE), UserCode(folder) as code:
         try:
             found = code.find(settings.implementation)
-            if any(f"{base.__module__}.{base.__name__}" == "mlserver.model.MLModel" for base in found.__mro__):
+            bases = {f"{base.__module__}.{base.__name__}" for base in found.__mro__}
+            if OURS_IN_STOCK in bases:  # its load would come here again, and wait for us
+                raise FailedPrecondition(
+                    f"implementation: {found.__name__} extends a class that is there for a stock MLServer; name that "
+                    f'itself, as "{TORCHSCRIPT}", or extend mlserver.MLModel'
+                )
+            if THEIRS in bases:
                 from runtime.formats.hosted import host
 
                 return host(found, settings, folder, forget=code.forget)

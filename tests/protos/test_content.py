@@ -96,6 +96,11 @@ def test_another_coding_is_refused(echo):
         (b"*", Coding("gzip", alone=False)),
         (b"*, gzip;q=0", Coding("deflate", alone=False)),
         (b"identity", None),
+        (b"gzip;q=0.5, identity", None),
+        (b"identity;q=0.5, gzip;q=0.2, deflate;q=0.6", Coding("deflate", alone=False)),
+        (b"identity, gzip", Coding("gzip", alone=False)),
+        (b"identity;q=0, gzip", Coding("gzip", alone=True)),
+        (b"*;q=0.1, identity;q=0.5", None),
         (b"gzip;q=much", None),
     ],
 )

@@ -21,7 +21,8 @@ LONG = 3600.0
 
 
 def batcher(model, **limits):
-    return Batcher(model, ModelMetrics(), **{"max_rows": 64, "quick_rows": 64, **limits})
+    usual = {"max_rows": 64, "max_wait": 0.0, "max_queue": 1024, "quick_rows": 64, "thread": None}
+    return Batcher(model, ModelMetrics(), **usual | limits)
 
 
 def rows(*values, width=1):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from protos.errors import FailedPrecondition, Internal, InvalidArgument, ResourceExhausted, Unavailable
-from protos.tensors import outputs_of
+from protos.tensors import DATATYPES, outputs_of
 from runtime.catalogue import Entry, State
 from runtime.formats import load
 from runtime.model import NOTHING
@@ -37,7 +37,7 @@ class Declared(Fake):
     def run(self, arrays, parameters=NOTHING):
         x, *_ = arrays.values()
         self.batches.append(x)
-        return {self.outputs[0].name: x * float(parameters.get("factor", 1))}
+        return {self.outputs[0].name: (x * float(parameters.get("factor", 1))).astype(x.dtype)}
 
 
 class Class(Fake):
@@ -85,6 +85,21 @@ def test_a_mean_is_weighted(tmp_path):
             metadata = engine.metadata("desk", "")
             assert [(t.name, t.datatype, list(t.shape)) for t in metadata.inputs] == [("x", "FP64", [-1, -1])]
             assert metadata.platform == "croupier_ensemble"
+
+    asyncio.run(scenario())
+
+
+def test_a_mean_of_bf16_is_bf16(tmp_path):
+    for name in ("a", "b"):
+        put(tmp_path, name, inputs=[tensor("x", "BF16", -1, 1)], outputs=[tensor("y", "BF16", -1, 1)])
+    ensemble(tmp_path, members={"a": 3, "b": 1})
+
+    async def scenario():
+        async with running(tmp_path, Declared) as engine:
+            assert await engine.load_all() == []
+            x = np.array([[1.5]], DATATYPES["BF16"])
+            y = outputs_of(await engine.infer(request("desk", x=x)))["y"]
+            assert (y.dtype, y.tolist()) == (x.dtype, [[1.5]])
 
     asyncio.run(scenario())
 
@@ -473,6 +488,8 @@ def test_overrides_make_no_model_of_itself_either(tmp_path, loads, refused, at_o
         ({"members": {"a": 1}, "weights": [1]}, "unknown field `weights`"),
         ({"members": {"a": 1, "nowhere": 1}}, "its part 'nowhere': the repository has no model 'nowhere'"),
         ({"members": {"a": 1}, "combine": "vote"}, "'vote' is for integers and booleans; output 'y' is FP64"),
+        ({"members": {"half": 1}, "combine": "vote"}, "'vote' is for integers and booleans; output 'y' is BF16"),
+        ({"members": {"whole": 1}}, "'mean' is for floating-point outputs; output 'y' is INT64"),
         ({"members": {"a": 1, "wide": 1}}, r"'wide' returns 'y' as FP32 \[-1, 4\], 'a' as FP64"),
         ({"members": {"a": 1, "other": 1}}, "'other' returns 'z' as FP64 .*, 'a' does not"),
         ({"members": {"a": 1}, "combine": "stack", "stacker": "wide"}, "it takes 'v'; there is 'a'"),
@@ -483,6 +500,8 @@ def test_what_does_not_fit_together_is_refused_and_named(tmp_path, extra, says):
     put(tmp_path, "a", inputs=[X], outputs=[Y])
     put(tmp_path, "wide", inputs=[tensor("v", "FP32", -1, 4)], outputs=[tensor("y", "FP32", -1, 4)])
     put(tmp_path, "other", inputs=[X], outputs=[Z])
+    for name, datatype in (("half", "BF16"), ("whole", "INT64")):
+        put(tmp_path, name, inputs=[tensor("x", datatype, -1, 2)], outputs=[tensor("y", datatype, -1, 2)])
     ensemble(tmp_path, **extra)
 
     async def scenario():

@@ -31,6 +31,7 @@ from runtime.metrics import Metrics, ModelMetrics
 from runtime.options import ExplainOptions, FormatOptions
 from runtime.prepare import prepare
 from runtime.repository import Repository
+from runtime.sample import FILE, Sample
 from tests import plain_http
 from tests.process import ROOT, Runtime
 from tests.runtime.models import AsDict, Both, Centred, InPlace, Mlp, Times, Total, put, tensor
@@ -248,6 +249,15 @@ def test_what_is_not_a_number_explains_its_own_row_only(tmp_path):
     x[1, 2] = np.nan
     told = explained(prepared(tmp_path, Linear()), x=x)
     assert np.isnan(told["explain.delta"]).tolist() == [False, True, False]
+
+
+def test_a_model_that_has_no_number_for_a_row_of_its_sample_is_explained(tmp_path):
+    shapes = {"inputs": [tensor("x", "FP32", -1, 1)], "outputs": [tensor("y", "FP32", -1, 1)]}
+    x = np.array([[2], [-1]], np.float32)
+    put(tmp_path, "m", Logarithm(), parameters={"extra": {"explain": {"baseline": {"x": 1}}}}, **shapes)
+    Sample({"x": x}, {"y": np.array([[np.log(2)], [np.nan]], np.float32)}).write(tmp_path / "m" / FILE)
+    told = explained(prepared_from(tmp_path), x=x)
+    assert np.isnan(told["explain.delta"]).tolist() == [False, True]
 
 
 @pytest.mark.gpu

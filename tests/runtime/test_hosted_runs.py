@@ -83,12 +83,20 @@ def test_settings_that_cannot_be_kept_are_refused(tmp_path, settings, says):
     assert says in refusal(tmp_path)
 
 
-def test_a_model_of_theirs_does_not_run_on_arrays(tmp_path):
-    written(tmp_path, ECHO)
+def test_a_model_of_theirs_does_not_run_on_arrays_and_is_unloaded(tmp_path):
+    folder = written(tmp_path, LOADS.format(load="return True"))
     (found,) = Repository(tmp_path).scan()
     assert found.settings
     with pytest.raises(FailedPrecondition, match=r"'models\.Model' does not run on arrays"):
         load(found.settings, found.folder)
+    assert (folder / "unloaded").exists()
+
+
+def test_what_extends_our_class_for_their_server_is_refused(tmp_path):
+    """It would load itself again, and that wait for the import that is under way."""
+    written(tmp_path, "import runtime\n\n\nclass Model(runtime.TorchScriptModel):\n    pass\n")
+    says = 'implementation: Model extends a class that is there for a stock MLServer; name that itself, as "runtime.'
+    assert says in refusal(tmp_path)
 
 
 class Gate:
@@ -387,7 +395,7 @@ def test_a_model_that_awaits_what_it_cancels_is_unloaded(tmp_path, caplog):
             await asyncio.to_thread(until, lambda: threading.active_count() < threads)
 
     asyncio.run(scenario())
-    assert "model 'm' was not unloaded: CancelledError: " in caplog.messages
+    assert "model 'm' was not unloaded: CancelledError" in caplog.messages
 
 
 def test_why_a_model_does_not_load_is_told_though_it_does_not_unload_either(tmp_path):

@@ -6,10 +6,11 @@ import pytest
 
 from protos.errors import FailedPrecondition
 from runtime.model import TensorSpec
-from runtime.options import FormatOptions
+from runtime.options import ChainOptions, FormatOptions
 from runtime.settings import MAX_BATCH_SIZE, read_settings
 
 ENSEMBLE = {"implementation": "runtime.Ensemble"}
+CHAIN = {"implementation": "runtime.Chain"}
 PLAIN = {"implementation": "runtime.TorchScriptModel"}
 
 
@@ -67,6 +68,12 @@ def test_what_was_meant_and_has_no_effect_is_named_once(read, caplog, settings, 
     read({**PLAIN, **settings})
     (said,) = caplog.messages
     assert said.endswith(says)
+
+
+def test_what_has_no_effect_on_a_chain_is_not_to_be_written_elsewhere(read, caplog):
+    extra = {"steps": ["a"], "max_batch_size": None}
+    assert read({**CHAIN, "device": "cuda", "parameters": {"extra": extra}}).options == ChainOptions(steps=["a"])
+    assert caplog.messages == []
 
 
 def test_options_may_be_strings_as_seldon_writes_them(read):
@@ -175,6 +182,15 @@ def test_batches_are_limited_by_our_option_then_by_the_key_then_by_default(read,
         ),
         ({**PLAIN, "parameters": {"extra": {"treads": 2}}}, "unknown field `treads`; there are device, threads, max_"),
         ({**PLAIN, "parameters": {"extra": {"explain": {"step": 2}}}}, "field `step`; there are baseline, steps, max_"),
+        (
+            {**ENSEMBLE, "parameters": {"extra": {"members": {"a": 1}, "device": "cuda"}}},
+            "parameters.extra.device: it has no effect on runtime.Ensemble, which runs nothing itself; set it for the",
+        ),
+        (
+            {**CHAIN, "parameters": {"extra": {"steps": ["a"], "max_batch_size": "8"}}},
+            "parameters.extra.max_batch_size: it has no effect on runtime.Chain, which",
+        ),
+        ({**CHAIN, "parameters": {"extra": {"step": ["a"]}}}, "unknown field `step`; there are steps"),
         (
             {**ENSEMBLE, "parameters": {"extra": {"members": {"a": 1}, "combine": "weighted"}}},
             "'weighted'; write mean,",

@@ -141,8 +141,17 @@ def test_many_callers_in_mlservers_batches_each_get_their_own_rows(channel):
     [
         ({"shape": [1, 3], "data": [1, 2, 3]}, "input 'x' is declared FP32 [-1, 2]; the request has FP32 [1, 3]"),
         ({"shape": [1, 2], "data": [1, 2, 3]}, "input 'x': shape [1, 2] does not hold 3 elements"),
-        ({"data": ["a", "b"]}, "input 'x': its data are not the values of one FP32 tensor"),
-        ({"datatype": "INT8", "data": [1, 1000]}, "input 'x': INT8 goes from -128 to 127; its data do not"),
+        ({"shape": [2**63, 2], "data": [1, 2]}, "input 'x': shape [9223372036854775808, 2] does not hold 2 elements"),
+        ({"data": [1, "2.5"]}, "input 'x': its data are not the values of one FP32 tensor"),
+        (
+            {"data": [1, 1e300]},
+            "input 'x': its data are not the values of one FP32 tensor, which are the numbers from ",
+        ),
+        ({"data": [1, True]}, "input 'x': its data are not the values of one FP32 tensor"),
+        (
+            {"datatype": "INT8", "data": [1, 1000]},
+            "input 'x': its data are not the values of one INT8 tensor, which are the integers from -128 to 127",
+        ),
         ({"datatype": "INT8", "data": [1, 1.5]}, "input 'x': its data are not the values of one INT8 tensor"),
         ({"name": "z", "data": [1, 2]}, "input 'x' is missing; input 'z' is unexpected; the model takes 'x'"),
     ],

@@ -10,7 +10,7 @@ from runtime.formats import load
 from runtime.model import NOTHING
 from runtime.prepare import prepare
 from runtime.repository import Repository
-from runtime.sample import Sample
+from runtime.sample import FILE, Sample
 from runtime.warmup import RUNS, warm_up
 from tests.runtime.models import AsTuple, Centred, Fake, Mlp, Total, put, tensor
 
@@ -233,6 +233,40 @@ def test_a_sample_of_other_shapes_or_datatypes_is_refused(tmp_path):
         prepared(tmp_path, {**GOOD, "x": GOOD["x"].astype(np.float64)})
     with pytest.raises(FailedPrecondition, match=r"its 'inputs/lengths' is INT64 \[2, 1\], and 'lengths' is declared"):
         prepared(tmp_path, {**GOOD, "lengths": np.ones((2, 1), np.int64)})
+
+
+class Greeting(Fake):
+    """A greeting for each name."""
+
+    def __init__(self, settings, _):
+        super().__init__(settings.name)
+        self.inputs, self.outputs = settings.inputs, settings.outputs
+
+    def run(self, arrays, parameters=NOTHING):
+        self.batches.append(arrays["x"])
+        return {"y": np.array([b"Hello, " + name for name in arrays["x"]], np.object_)}
+
+
+@pytest.mark.parametrize(
+    ("names", "greetings"),
+    [
+        (np.array(["Zoë", "Al"]), np.array([b"Hello, Zo\xc3\xab", b"Hello, Al"])),
+        (np.array([b"\xff", b"Al"]), np.array([b"Hello, \xff", b"Hello, Al"])),
+    ],
+)
+def test_texts_and_bytes_of_a_sample_are_bytes(tmp_path, names, greetings):
+    folder = put(tmp_path, "m", inputs=[tensor("x", "BYTES", -1)], outputs=[tensor("y", "BYTES", -1)])
+    (found,) = Repository(tmp_path).find("m")
+    assert found.settings, found.reason
+    Sample({"x": names}, {"y": greetings}).write(folder / FILE)
+    tried = {name for batch in prepare(Greeting, found.settings, folder).model.batches for name in batch}
+    assert tried == {greeting.removeprefix(b"Hello, ") for greeting in greetings.tolist()}
+    Sample({"x": names}, {"y": greetings[::-1]}).write(folder / FILE)
+    with pytest.raises(FailedPrecondition, match="output 'y' is not what the warm-up sample says"):
+        prepare(Greeting, found.settings, folder)
+    Sample({"x": names}, {"y": np.ones(2)}).write(folder / FILE)
+    with pytest.raises(FailedPrecondition, match=r"its 'outputs/y' is FP64 \[2\], and 'y' is declared BYTES"):
+        prepare(Greeting, found.settings, folder)
 
 
 def test_a_model_that_answers_nan_is_fine():
