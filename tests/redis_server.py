@@ -22,11 +22,15 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """Keeps an append-only file in `folder`, unless told otherwise by `settings`. Leaving the context kills it."""
+    """Keeps an append-only file in `folder`, unless told otherwise by `settings`. Leaving the context kills it.
+
+    What it acknowledges is on the disk: with Redis's default, the last of it may be lost when it is killed.
+    """
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self._folder = folder
-        self._settings = {"appendonly": "yes", "save": "", "bind": "127.0.0.1", "protected-mode": "no"} | settings
+        file = {"appendonly": "yes", "appendfsync": "always", "save": ""}
+        self._settings = file | {"bind": "127.0.0.1", "protected-mode": "no"} | settings
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 

@@ -8,8 +8,9 @@ the call may have happened all the same. Whoever sends it again loses nothing an
 and events have ids, outcomes are claimed, and adds bear a writer and a number (see Batch).
 
 What is kept is what Redis keeps. Its append-only file must be on (`appendonly yes`), or opening is refused: without it
-a restart forgets acknowledged rewards. With `appendfsync everysec`, its default, a commit survives the death of the
-Redis process, and a loss of power may take the last second; with `always` it survives that too. Replicas of Redis
+a restart forgets acknowledged rewards. With `appendfsync always` a commit that was acknowledged is on the disk. With
+`everysec`, Redis's default, a loss of power may take the last second, and so may the death of the Redis process: while
+a sync is under way, Redis answers before it writes, for up to two seconds where the disk is slow. Replicas of Redis
 follow a moment behind their master, so a failover may take what they had not received. Memory that is full must be an
 error (`maxmemory-policy noeviction`, or one of those that only drop keys with an expiry), never a reason to drop keys.
 """
