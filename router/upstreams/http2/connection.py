@@ -7,6 +7,7 @@ other side.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import cast
 
@@ -85,6 +86,8 @@ class Connection(asyncio.Protocol):
         self._sender.write(frames.PREFACE + announced + room)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if error is not None:
+            self._read_rest()
         self._lose(f"the connection was lost: {error}" if error else "the connection was closed by the other side")
 
     def data_received(self, data: bytes) -> None:
@@ -100,6 +103,17 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The transport closes itself."""
+
+    def _read_rest(self) -> None:
+        """What the other side said before it closed: where a write finds that out first, asyncio reads no more."""
+        transport = self._sender.transport
+        if transport is None or transport.get_extra_info("ssl_object") is not None:  # which has let go of its socket
+            return
+        try:
+            while data := os.read(transport.get_extra_info("socket").fileno(), frames.WINDOW):
+                self.data_received(data)
+        except OSError:
+            pass  # that was all
 
     # What the other side says of the connection
 

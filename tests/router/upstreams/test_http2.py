@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
@@ -23,7 +24,7 @@ from router.upstreams.channel import Refused
 from router.upstreams.http2 import frames, headers
 from router.upstreams.http2.channel import Http2Channel, timeout_of
 from router.upstreams.http2.connection import Connection
-from router.upstreams.http2.stream import Stream
+from router.upstreams.http2.stream import Lost, Stream
 from tests.router.fakes import SOON
 from tests.router.upstreams.servers import listening
 
@@ -329,6 +330,35 @@ async def test_calls_that_a_leaving_server_did_not_begin_are_known_to_be_unseen(
         refused = [await refusal(call) for call in calls]
         assert [each.unseen for each in refused] == [False, True, True]
         assert refused[0].code is Code.DEADLINE_EXCEEDED, "it was begun, and never answered"
+
+
+async def test_what_a_server_said_before_it_closed_is_read_though_a_write_finds_it_closed_first():
+    """It answers and leaves in a turn of the loop in which calls are sent, and in the next more of them are."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        _, connection = await loop.create_connection(
+            lambda: Connection(lambda: None, largest=1000), *listener.getsockname()
+        )
+        server, _ = listener.accept()
+
+    def leave() -> None:
+        answer = frames.frame(frames.HEADERS, 5, begun.id, headers.encode((*OK, ("grpc-status", "0"))))
+        goaway = frames.frame(frames.GOAWAY, 0, 0, frames.number(begun.id) + frames.number(0))
+        server.sendall(frames.settings() + answer + goaway)
+        server.close()
+
+    begun = connection.calls.begin(b"", b"", inf)
+    await asyncio.sleep(0)  # it is sent
+    loop.call_soon(leave)
+    unseen = [connection.calls.begin(b"", b"", inf)]
+    loop.call_soon(lambda: unseen.append(connection.calls.begin(b"", b"", inf)))
+    async with asyncio.timeout(SOON):
+        await begun.done
+        for stream in unseen:
+            with pytest.raises(Lost) as lost:
+                await stream.done
+            assert lost.value.unseen
+    assert len(unseen) == 2
 
 
 async def test_calls_on_a_connection_that_is_cut_may_have_been_seen():
