@@ -66,9 +66,7 @@ class Arm(Struct, frozen=True):
     ensemble: Ensemble | None = None  # who answers together
     tls: Trust | None = None  # none: a plain connection, or for https whom this machine trusts
     headers: dict[str, str | File] = {}  # sent with every call, such as an authorization; a secret stands in a file
-    # What carries gRPC: our own; or grpcio, at several times the cost, and with an error for calls that a server which
-    # leaves has not begun, as it does not tell them from the others.
-    client: Literal["http2", "grpc"] = "http2"
+    client: Literal["http2", "grpc"] = "http2"  # grpc: grpcio; costs several times more, and restarts may fail calls
     connections: int = 1  # to each target
     cost: float | None = None  # of a decision for it, in the unit of the reward: policies learn the reward less this
     timeout_seconds: float = 5.0  # a remote server that takes longer has failed
